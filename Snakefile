@@ -1,0 +1,46 @@
+from snakemake.utils import min_version
+
+from perturbflow.config import ConfigError, resolve_config
+
+min_version("9.20")
+
+
+# Without this condition `--configfile mine.yaml` would be merged into the paper's study instead of replacing it.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+try:
+    config.update(resolve_config(config, ", ".join(str(file) for file in workflow.configfiles)))
+except ConfigError as error:
+    raise WorkflowError(str(error))
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/classifiers.smk"
+include: "workflow/rules/adversarial.smk"
+include: "workflow/rules/denoisers.smk"
+include: "workflow/rules/measuring.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        expand(f"{RESULTS}/tables/{{table}}.{{extension}}", table=TABLES, extension=["csv", "md"]),
+        expand(f"{RESULTS}/figures/{{figure}}.{{extension}}", figure=config["figures"], extension=["svg", "png"]),
+
+
+onsuccess:
+    print(f"Tables: {RESULTS}/tables   Figures: {RESULTS}/figures")
+
+
+onerror:
+    print(f"Something failed; each job's log is under {RESULTS}/logs")

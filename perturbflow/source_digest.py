@@ -1,0 +1,84 @@
+"""Digests of the code a script uses, blind to comments, layout and docstrings."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+PACKAGE = "perturbflow"
+
+
+class UntraceableImportError(ValueError):
+    """An import that cannot be followed by reading the source."""
+
+
+def source_digests(script: Path, root: Path) -> dict[str, str]:
+    """Digest a script and every module of the package that it imports, however indirectly.
+
+    script: a Python file below `root`. root: the folder that holds the package.
+    Returns {path relative to root: 12 hexadecimal digits}, sorted by path. A digest changes with the code, and
+    not with comments, layout, or docstrings.
+    Raises UntraceableImportError, naming file and line, for a relative or dynamic import.
+    """
+    digests: dict[str, str] = {}
+    waiting = [script.resolve()]
+    while waiting:
+        file = waiting.pop()
+        name = file.relative_to(root.resolve()).as_posix()
+        if name not in digests:
+            digest, imported = _read(file, root.resolve())
+            digests[name] = digest
+            waiting.extend(imported)
+    return dict(sorted(digests.items()))
+
+
+@cache
+def _read(file: Path, root: Path) -> tuple[str, tuple[Path, ...]]:
+    """The digest of one file, and the package's files that it imports itself."""
+    tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    imported = tuple(path for name in _imported_names(tree, file) if (path := _module_file(name, root)))
+    _drop_docstrings(tree)
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12], imported
+
+
+def _imported_names(tree: ast.Module, file: Path) -> set[str]:
+    """Dotted names of everything imported from the package, and of the packages above it."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                raise UntraceableImportError(
+                    f"{file}:{node.lineno}: relative import; write `from {PACKAGE}.<module> import ...`."
+                )
+            names.add(str(node.module))
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif _is_dynamic_import(node):
+            raise UntraceableImportError(
+                f"{file}:{getattr(node, 'lineno', 0)}: dynamic import; name the module in an import statement."
+            )
+    parts = [name.split(".") for name in names]
+    return {".".join(part[:end]) for part in parts if part[0] == PACKAGE for end in range(1, len(part) + 1)}
+
+
+def _is_dynamic_import(node: ast.AST) -> bool:
+    """A use of `__import__` or of `importlib`'s functions that load a module."""
+    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+    return name in {"__import__", "import_module", "spec_from_file_location", "exec_module", "run_path", "run_module"}
+
+
+def _module_file(name: str, root: Path) -> Path | None:
+    """The file of a module or package, or None where the name is that of something inside a module."""
+    base = root.joinpath(*name.split("."))
+    return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
+
+
+def _drop_docstrings(tree: ast.Module) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
+            node, clean=False
+        ) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
