@@ -35,7 +35,9 @@ rule all:
     default_target: True
     input:
         expand(f"{RESULTS}/tables/{{table}}.{{extension}}", table=TABLES, extension=["csv", "md"]),
-        expand(f"{RESULTS}/figures/{{figure}}.{{extension}}", figure=config["figures"], extension=["svg", "png"]),
+        expand(
+            f"{RESULTS}/figures/{{figure}}.{{extension}}", figure=config["figures"], extension=["svg", "png"]
+        ),
 
 
 onsuccess:
