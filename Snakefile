@@ -1,3 +1,5 @@
+import os
+
 from snakemake.utils import min_version
 
 from perturbflow.config import ConfigError, resolve_config
@@ -12,7 +14,7 @@ if not workflow.overwrite_configfiles:
 
 
 try:
-    config.update(resolve_config(config, ", ".join(str(file) for file in workflow.configfiles)))
+    config.update(resolve_config(config, ", ".join(map(os.path.relpath, workflow.configfiles))))
 except ConfigError as error:
     raise WorkflowError(str(error))
 

@@ -1,12 +1,19 @@
-"""Validation of a config file: all its errors at once, each with its path and the nearest valid name."""
+"""Validation of a config file: all its mistakes at once, each with its path and the nearest valid name.
+
+config/schema.yaml describes the config. Beyond JSON Schema's own keywords it uses three more:
+`names: <path>` - the value is a name that stands at another place of the config, such as a key of `classifiers`;
+`sum: <number>` - what the values of a mapping add up to;
+`ascending: true` - no entry of a list is smaller than the one before.
+"""
 
 from __future__ import annotations
 
 import copy
 import difflib
+import itertools
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +22,27 @@ import jsonschema
 import yaml
 
 SCHEMA_FILE = Path(__file__).parent.parent / "config" / "schema.yaml"
+
+# What each architecture's builder in classifiers.py takes. A test holds the two together; importing the builders
+# would cost every dry run the import of torch.
+ARCHITECTURE_OPTIONS = {
+    "resnet18": {"blocks", "width"},
+    "resnetv2_50": {"blocks", "width"},
+    "vgg19": {"width", "batch_norm"},
+    "senet154": {"blocks", "bottleneck"},
+    "inception_resnet_v2": {"blocks"},
+    "densenet201": {"blocks", "width"},
+}
+# Where an architecture takes `blocks`: its number of stages.
+ARCHITECTURE_STAGES = {
+    "resnet18": 4,
+    "resnetv2_50": 4,
+    "senet154": 4,
+    "inception_resnet_v2": 3,
+    "densenet201": 4,
+}
+
+KeyPath = tuple[str | int, ...]
 
 _KINDS = {
     "object": "a mapping",
@@ -26,19 +54,6 @@ _KINDS = {
     "null": "null",
 }
 
-_Validator = jsonschema.validators.extend(
-    jsonschema.Draft202012Validator,
-    # JSON Schema takes 64.0 for an integer, and NaN for a number.
-    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
-        {
-            "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
-            "number": lambda _, value: (
-                isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            ),
-        }
-    ),
-)
-
 
 class ConfigError(ValueError):
     """Everything that is wrong with a config, one line each."""
@@ -46,53 +61,69 @@ class ConfigError(ValueError):
 
 @cache
 def load_schema() -> dict[str, Any]:
-    """The JSON Schema of a config (config/schema.yaml)."""
-    schema: dict[str, Any] = yaml.safe_load(SCHEMA_FILE.read_text())
+    """The JSON Schema of a config, from config/schema.yaml."""
+    schema: dict[str, Any] = yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
     return schema
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
-    """Read and resolve a config file, as `resolve_config` does.
+    """Read a config file and resolve it, as `resolve_config` does.
 
-    Raises ConfigError where the file is no YAML mapping or does not follow the schema.
+    Raises ConfigError where the file is not YAML or does not follow the schema.
     """
     try:
-        config = yaml.safe_load(Path(path).read_text())
+        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     return resolve_config(config, str(path))
 
 
-def resolve_config(config: object, source: str = "config") -> dict[str, Any]:
+def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
     """Check a config and return it complete: classifier defaults merged in, every default filled in.
 
-    The argument is left as it is. `source` names the config in the messages.
+    The argument is left as it is; a resolved config resolves to itself. `source` names it in the messages.
     Raises ConfigError with one line per mistake: `source: path.to.key: what is wrong and what to do`.
     """
     config = _plain(config)
-    errors = list(_schema_errors(config)) or list(_reference_errors(config))
-    if errors:
-        raise ConfigError("\n".join(f"{source}: {error}" for error in errors))
-    for name, entry in config["classifiers"].items():
-        config["classifiers"][name] = merge(config.get("classifier_defaults", {}), entry)
-    _fill_defaults(config, load_schema())
-    for entry in config["adversarial_sets"].values():
-        if entry["attack"] != "mifgsm":
-            del entry["decay"]
-    return config
+    complete: Any = copy.deepcopy(config)
+    _fill_defaults(complete, load_schema())
+    # Own entries are checked before the merge, so that a mistake in the defaults is told once.
+    mistakes = list(_schema_mistakes(complete))
+    classifiers = _mapping(_mapping(config).get("classifiers"))
+    for name, entry in classifiers.items():
+        merged = merge(_mapping(config.get("classifier_defaults")), _mapping(entry))
+        _fill_defaults(merged, load_schema()["$defs"]["classifier"])
+        mistakes.extend(f"{_written(('classifiers', name))}.{mistake}" for mistake in _network_mistakes(merged))
+        complete["classifiers"][name] = merged
+    if mistakes:
+        raise ConfigError("\n".join(f"{source}: {mistake}" for mistake in dict.fromkeys(mistakes)))
+    resolved: dict[str, Any] = complete
+    return resolved
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`: mappings are merged key by key, anything else is replaced. Shares nothing with either."""
-    merged = {key: copy.deepcopy(value) for key, value in base.items()}
+    """`over` laid over `base`: mappings are merged key by key, anything else is replaced. Copies both."""
+    merged = copy.deepcopy(dict(base))
     for key, value in over.items():
-        both_mappings = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both_mappings else copy.deepcopy(value)
+        merged[key] = merge(_mapping(merged.get(key)), value) if isinstance(value, Mapping) else copy.deepcopy(value)
     return merged
 
 
+def dereference(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A part of the schema with its `$ref` merged in; its own keywords win."""
+    if "$ref" not in schema:
+        return dict(schema)
+    target = load_schema()["$defs"][schema["$ref"].removeprefix("#/$defs/")]
+    return merge(dereference(target), {key: value for key, value in schema.items() if key != "$ref"})
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """The value if it is a mapping; else an empty one, and the schema's errors tell what is wrong."""
+    return value if isinstance(value, dict) else {}
+
+
 def _plain(value: Any) -> Any:
-    """A deep copy of plain dicts and lists; keys become strings, as in JSON."""
+    """A deep copy in plain dicts and lists; keys become strings, as in JSON."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -100,90 +131,148 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _dereferenced(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A schema with its `$ref` merged in; its own keywords win."""
-    if "$ref" not in schema:
-        return schema
-    target = load_schema()["$defs"][schema["$ref"].removeprefix("#/$defs/")]
-    return merge(_dereferenced(target), {key: value for key, value in schema.items() if key != "$ref"})
-
-
-def _fill_defaults(value: Any, schema: Any) -> None:
+def _fill_defaults(value: Any, schema: Mapping[str, Any]) -> None:
     """Set, in place, every missing key whose schema has a default, at any depth."""
-    if not isinstance(schema, Mapping):
-        return
-    schema = _dereferenced(schema)
+    schema = dereference(schema)
     if isinstance(value, list):
         for item in value:
-            _fill_defaults(item, schema.get("items"))
+            _fill_defaults(item, schema.get("items", {}))
     elif isinstance(value, dict):
-        properties = schema.get("properties", {})
-        for key, sub_schema in properties.items():
-            if isinstance(sub_schema, Mapping) and "default" in (resolved := _dereferenced(sub_schema)):
-                value.setdefault(key, copy.deepcopy(resolved["default"]))
+        properties = {key: dereference(part) for key, part in schema.get("properties", {}).items()}
+        for key, part in properties.items():
+            if "default" in part:
+                value.setdefault(key, copy.deepcopy(part["default"]))
         for key, item in value.items():
-            _fill_defaults(item, properties.get(key, schema.get("additionalProperties")))
+            _fill_defaults(item, properties.get(key, schema.get("additionalProperties") or {}))
 
 
-def _path(parts: Iterable[str | int]) -> str:
-    """`denoisers.unet.stages[0].epochs`"""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
-    return text.removeprefix(".") or "the file"
+# ---- Checks
+
+
+def _network_mistakes(classifier: Mapping[str, Any]) -> Iterator[str]:
+    """Options that the architecture does not take, in a classifier with its defaults merged in."""
+    architecture, options = classifier.get("architecture"), _mapping(classifier.get("options"))
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURE_OPTIONS:
+        return
+    known = set().union(*ARCHITECTURE_OPTIONS.values())
+    for option in options:
+        if option in known - ARCHITECTURE_OPTIONS[architecture]:
+            taken = ", ".join(sorted(ARCHITECTURE_OPTIONS[architecture]))
+            yield f"options.{option}: {architecture} has no such option; it takes {taken}"
+    blocks, stages = options.get("blocks"), ARCHITECTURE_STAGES.get(architecture)
+    if isinstance(blocks, list) and stages and len(blocks) != stages:
+        yield f"options.blocks: {architecture} has {stages} stages, got {len(blocks)} numbers"
+    if options and classifier["weights"] == "imagenet":
+        yield "weights: ImageNet weights do not fit a network changed by options; write none, or remove the options"
+
+
+def _checker(config: Any) -> Any:
+    """The validator of config/schema.yaml, with its own keywords, for one config."""
+
+    def check_name(_: Any, path: str, name: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
+        valid = config
+        for key in path.split("."):
+            valid = _mapping(valid).get(key)
+        if isinstance(name, str) and isinstance(valid, dict | list) and name not in valid:
+            yield jsonschema.ValidationError(f"'{name}' is not in {path}; {_nearest(name, list(map(str, valid)))}")
+
+    def check_sum(_: Any, total: float, values: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
+        numbers = list(_mapping(values).values())
+        if numbers and all(map(_is_number, numbers)) and abs(sum(numbers) - total) > 1e-6:
+            yield jsonschema.ValidationError(f"must sum to {total}, sums to {sum(numbers):.6g}")
+
+    def check_ascending(_: Any, __: bool, values: Any, ___: Any) -> Iterator[jsonschema.ValidationError]:
+        if all(map(_is_number, values)) and any(low > high for low, high in itertools.pairwise(values)):
+            yield jsonschema.ValidationError(f"must ascend, got {values}")
+
+    keywords: dict[str, Callable[..., Any]] = {"names": check_name, "sum": check_sum, "ascending": check_ascending}
+    # JSON Schema itself takes 64.0 for an integer, and infinity for a number.
+    types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": lambda _, value: _is_number(value) and isinstance(value, int), "number": lambda _, v: _is_number(v)}
+    )
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator, keywords, type_checker=types)(load_schema())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _schema_mistakes(config: Any) -> Iterator[str]:
+    for error in _checker(config).iter_errors(config):
+        path: KeyPath = tuple(error.absolute_path)
+        if "propertyNames" in error.absolute_schema_path:
+            path = (*path, error.instance)
+        if error.validator in ("additionalProperties", "unevaluatedProperties"):
+            known = list(dereference(error.schema)["properties"])
+            for key in error.instance:
+                if key not in known:
+                    yield f"{_written((*path, key))}: unknown key; {_nearest(key, known)}"
+        elif error.validator == "required":
+            for key in error.validator_value:
+                if key not in error.instance:
+                    yield f"{_written((*path, key))}: missing, and it has no default"
+        else:
+            yield f"{_written(path)}: {_explain(error)}"
+
+
+# ---- Messages
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    """What is wrong with a value, from the error of JSON Schema."""
+    limit, value = error.validator_value, error.instance
+    match error.validator:
+        case "type":
+            kinds = [limit] if isinstance(limit, str) else limit
+            return f"must be {' or '.join(_KINDS[kind] for kind in kinds)}, got {_shown(value)}{_number_hint(value)}"
+        case "enum":
+            return f"{_shown(value)} is not one of {', '.join(limit)}; {_nearest(value, limit)}"
+        case "pattern":
+            return f"{value!r} does not fit; {error.schema['description']}"
+        case "minimum":
+            return f"must be at least {limit}, got {value}"
+        case "maximum":
+            return f"must be at most {limit}, got {value}"
+        case "exclusiveMinimum":
+            return f"must be greater than {limit}, got {value}"
+        case "minItems" | "minProperties" | "minLength":
+            return f"needs at least {limit}, has {len(value)}"
+        case "maxItems":
+            return f"takes at most {limit}, has {len(value)}"
+        case "uniqueItems":
+            return f"names one twice: {', '.join(map(str, value))}"
+        case "not":
+            return str(error.schema["description"])
+    return str(error.message)
+
+
+def _shown(value: object) -> str:
+    """A value as it stands in YAML, where that is short."""
+    if value is None:
+        return "nothing (null)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return repr(value)
+
+
+def _number_hint(value: object) -> str:
+    """YAML 1.1 reads 1e-5 and 1.0e5 as strings: a number needs the point, and its exponent a sign."""
+    match = re.fullmatch(r"([-+]?\d+(?:\.\d*)?)[eE]([-+]?)(\d+)", value) if isinstance(value, str) else None
+    if not match:
+        return ""
+    mantissa, sign, exponent = match.groups()
+    return f", which YAML takes for a string; write {float(mantissa)}e{sign or '+'}{int(exponent)}"
 
 
 def _nearest(name: object, valid: Collection[str]) -> str:
-    """`; did you mean 'x'?`, or the valid names where none is near."""
+    """`did you mean 'x'?`, or all valid names where none is near."""
     near = difflib.get_close_matches(str(name), valid, n=1)
-    return f"; did you mean '{near[0]}'?" if near else f"; valid: {', '.join(valid) or 'none'}"
+    return f"did you mean '{near[0]}'?" if near else f"valid: {', '.join(valid)}"
 
 
-def _schema_errors(config: Any) -> Iterator[str]:
-    for error in _Validator(load_schema()).iter_errors(config):
-        yield from _explain(error)
-
-
-def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
-    """One line per mistake that a JSON Schema error stands for."""
-    path = list(error.absolute_path)
-    bound, value = error.validator_value, error.instance
-    match error.validator:
-        case "additionalProperties":
-            known = [key for key, schema in error.schema["properties"].items() if schema is not False]
-            for key in value:
-                if key not in known:
-                    yield f"{_path([*path, key])}: unknown key{_nearest(key, known)}"
-            return
-        case "required":
-            # jsonschema reports each missing key in an error of its own, and names it only in the message.
-            key = re.findall(r"'(.*?)' is a required property", error.message)[0]
-            yield f"{_path([*path, key])}: missing; every config needs it"
-            return
-        case "type":
-            reason = _explain_type(bound, value)
-        case "enum":
-            reason = f"must be one of {', '.join(map(str, bound))}, got {value!r}{_nearest(value, bound)}"
-        case "minimum":
-            reason = f"must be at least {bound}, got {value}"
-        case "maximum":
-            reason = f"must be at most {bound}, got {value}"
-        case "exclusiveMinimum":
-            reason = f"must be greater than {bound}, got {value}"
-        case "minItems" | "minProperties" | "minLength":
-            reason = f"must hold at least {bound}, got {len(value)}"
-        case "maxItems":
-            reason = f"must hold at most {bound}, got {len(value)}"
-        case "uniqueItems":
-            reason = f"must not repeat an entry, got {value}"
-        case _:
-            reason = error.message
-    yield f"{_path(path)}: {reason}"
-
-
-def _explain_type(kinds: str | list[str], value: object) -> str:
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    return f"must be {' or '.join(_KINDS[kind] for kind in kinds)}, got {value!r}"
-
-
-def _reference_errors(config: dict[str, Any]) -> Iterator[str]:
-    """Mistakes between keys, in a config that follows the schema."""
-    return iter(())
+def _written(path: KeyPath) -> str:
+    """A path as it is written in messages: `denoisers.unet.stages[0].epochs`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".") or "the whole file"

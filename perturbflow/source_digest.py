@@ -67,7 +67,14 @@ def _imported_names(tree: ast.Module, file: Path) -> set[str]:
 def _is_dynamic_import(node: ast.AST) -> bool:
     """A use of `__import__` or of `importlib`'s functions that load a module."""
     name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-    return name in {"__import__", "import_module", "spec_from_file_location", "exec_module", "run_path", "run_module"}
+    return name in {
+        "__import__",
+        "import_module",
+        "spec_from_file_location",
+        "exec_module",
+        "run_path",
+        "run_module",
+    }
 
 
 def _module_file(name: str, root: Path) -> Path | None:
@@ -78,7 +85,8 @@ def _module_file(name: str, root: Path) -> Path | None:
 
 def _drop_docstrings(tree: ast.Module) -> None:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
-            node, clean=False
-        ) is not None:
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
             node.body = node.body[1:] or [ast.Pass()]
