@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -15,7 +16,7 @@ def log_to(path: str | Path) -> Iterator[None]:
     """While open, stdout and stderr go into the file at `path`, which starts empty.
 
     The streams are redirected at the level of the operating system, so that libraries in C and child processes
-    are caught as well. An exception's traceback is written to the file, and the exception goes on to the console.
+    are caught as well; `logging` writes from INFO on. An exception's traceback is written to the file, and the exception goes on to the console.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,9 +26,11 @@ def log_to(path: str | Path) -> Iterator[None]:
         _flush(streams)
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
         try:
             yield
         except BaseException:
+            _flush(streams)
             traceback.print_exc()
             raise
         finally:

@@ -8,6 +8,14 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = "perturbflow"
+DYNAMIC_IMPORTS = {
+    "__import__",
+    "exec_module",
+    "import_module",
+    "run_module",
+    "run_path",
+    "spec_from_file_location",
+}
 
 
 class UntraceableImportError(ValueError):
@@ -65,16 +73,11 @@ def _imported_names(tree: ast.Module, file: Path) -> set[str]:
 
 
 def _is_dynamic_import(node: ast.AST) -> bool:
-    """A use of `__import__` or of `importlib`'s functions that load a module."""
-    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-    return name in {
-        "__import__",
-        "import_module",
-        "spec_from_file_location",
-        "exec_module",
-        "run_path",
-        "run_module",
-    }
+    """A mention of one of DYNAMIC_IMPORTS, as a name, as an attribute, or in an import."""
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
+            return name in DYNAMIC_IMPORTS
+    return False
 
 
 def _module_file(name: str, root: Path) -> Path | None:
@@ -84,9 +87,18 @@ def _module_file(name: str, root: Path) -> Path | None:
 
 
 def _drop_docstrings(tree: ast.Module) -> None:
+    """Remove, in place, the statements that are nothing but a string."""
     for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and ast.get_docstring(node, clean=False) is not None
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
+        for field in ("body", "orelse", "finalbody"):
+            statements = getattr(node, field, None)
+            if isinstance(statements, list) and statements:
+                kept = [statement for statement in statements if not _is_docstring(statement)]
+                setattr(node, field, kept or [ast.Pass()])
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )

@@ -1,0 +1,70 @@
+# make demo   the whole study on small data: no download, no GPU
+# make test   all checks and tests
+# make lint   the checks alone
+# make format write the code as the checks want it
+# make docs   write docs/configuration.md from config/schema.yaml
+# make lock   pin what requirements*.in ask for
+# make clean  remove the environment and caches; results stay
+#
+# The tools live in .venv, which is made from requirements*.txt at need and brought up to date when those change.
+
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	--no-annotate --no-emit-index-url --custom-compile-command "make lock"
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test lint format docs lock clean
+
+demo: .venv/.installed
+	snakemake --configfile config/demo.yaml --cores $(CORES)
+	@echo
+	@echo "Tables:  results/demo/tables"
+	@echo "Figures: results/demo/figures"
+
+test: lint
+	python -m pytest
+
+lint: .venv/.installed-dev
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	mypy
+	snakemake --lint --configfile config/demo.yaml
+
+format: .venv/.installed-dev
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+docs: .venv/.installed
+	python docs/generate_configuration.py
+
+lock: .venv/bin/python
+	$(PIP) uv==0.13.9
+	$(LOCK) --output-file requirements.txt requirements.in
+	$(LOCK) --constraint requirements.txt --output-file requirements-dev.txt requirements-dev.in
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not there. perturbflow needs Python 3.11 or newer: install it, or say where it is: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "perturbflow needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version). Say where a newer one is: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make environments: its module venv or ensurepip is missing. Install it (Debian, Ubuntu: apt install python3-venv), or say where another Python is: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: requirements.txt | .venv/bin/python
+	@echo "Installing requirements.txt into .venv (a few minutes the first time)"
+	$(PIP) --requirement requirements.txt
+	@touch $@
+
+.venv/.installed-dev: requirements-dev.txt requirements-dev-no-deps.txt .venv/.installed
+	@echo "Installing requirements-dev.txt into .venv"
+	$(PIP) --requirement requirements-dev.txt
+	$(PIP) --no-deps --requirement requirements-dev-no-deps.txt
+	@touch $@

@@ -1,0 +1,51 @@
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run(repository: Path, log: Path, body: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as Snakemake would, with `body` inside `log_to(log)`."""
+    script = log.with_name("script.py")
+    script.write_text(
+        "import logging, os, subprocess, sys, warnings\n"
+        "from perturbflow.logs import log_to\n"
+        "print('before')\n"
+        f"with log_to({str(log)!r}):\n    {body}\n"
+        "print('after')\n"
+    )
+    return subprocess.run([sys.executable, script], env={"PYTHONPATH": str(repository)}, capture_output=True, text=True)
+
+
+def test_everything_printed_goes_into_the_log(repository: Path, tmp_path: Path) -> None:
+    body = (
+        "print('a line'); print('an error', file=sys.stderr); warnings.warn('a warning'); logging.info('a message'); "
+        "os.write(2, b'from C'); subprocess.run(['echo', 'from a child'])"
+    )
+
+    finished = run(repository, tmp_path / "job.log", body)
+
+    text = (tmp_path / "job.log").read_text()
+    for part in ("a line", "an error", "a warning", "a message", "from C", "from a child"):
+        assert part in text
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "before\nafter\n", "")
+
+
+def test_a_traceback_goes_into_the_log_and_to_the_console(repository: Path, tmp_path: Path) -> None:
+    finished = run(repository, tmp_path / "job.log", "print('a line'); raise ValueError('wrong step')")
+
+    text = (tmp_path / "job.log").read_text()
+    assert text.startswith("a line\nTraceback")
+    assert text.endswith("ValueError: wrong step\n")
+    assert finished.returncode == 1
+    assert finished.stderr.endswith("ValueError: wrong step\n")
+
+
+def test_a_log_starts_empty_and_its_folder_is_made(repository: Path, tmp_path: Path) -> None:
+    from perturbflow.logs import log_to
+
+    log = tmp_path / "logs" / "job.log"
+    for _ in range(2):
+        with log_to(log):
+            subprocess.run(["echo", "once"], check=True)
+
+    assert log.read_text() == "once\n"
