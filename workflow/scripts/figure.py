@@ -1,0 +1,23 @@
+"""Draw one figure of the distances, as SVG and PNG."""
+
+from perturbflow.figures import propagation_figure, save_figure
+from perturbflow.logs import log_to
+from perturbflow.storage import whole_file
+from perturbflow.tables import read_results
+
+
+def main() -> None:
+    figure = propagation_figure(
+        read_results(snakemake.input.distances),
+        classifiers=snakemake.params.classifiers,
+        adversarial_sets=snakemake.params.adversarial_sets,
+        denoisers=snakemake.params.denoisers,
+        **snakemake.params.figure,
+    )
+    for extension, path in snakemake.output.items():
+        with whole_file(path) as temporary:
+            save_figure(figure, temporary, extension)
+
+
+with log_to(snakemake.log[0]):
+    main()
