@@ -16,7 +16,8 @@ def log_to(path: str | Path) -> Iterator[None]:
     """While open, stdout and stderr go into the file at `path`, which starts empty.
 
     The streams are redirected at the level of the operating system, so that libraries in C and child processes
-    are caught as well; `logging` writes from INFO on. An exception's traceback is written to the file, and the exception goes on to the console.
+    are caught as well; `logging` writes from INFO on. An exception's traceback is written to the file, and the
+    exception goes on to the console.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
