@@ -10,7 +10,7 @@ min_version("9.20")
 # Without this condition `--configfile mine.yaml` would be merged into the paper's study instead of replacing it.
 if not workflow.overwrite_configfiles:
 
-    configfile: "config/config.yaml"
+    configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 try:
@@ -37,9 +37,7 @@ rule all:
     default_target: True
     input:
         expand(f"{RESULTS}/tables/{{table}}.{{extension}}", table=TABLES, extension=["csv", "md"]),
-        expand(
-            f"{RESULTS}/figures/{{figure}}.{{extension}}", figure=config["figures"], extension=["svg", "png"]
-        ),
+        expand(f"{RESULTS}/figures/{{figure}}.{{extension}}", figure=config["figures"], extension=["svg", "png"]),
 
 
 onsuccess:

@@ -1,0 +1,81 @@
+"""What the Snakefile makes of a config, seen in dry runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+
+def dry_run(repository: Path, folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """`snakemake --dry-run` in `folder`, so that nothing of this run is left in the repository."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", repository / "Snakefile", "--directory", folder]
+    return subprocess.run(
+        [*command, "--cores", "1", "--dry-run", *arguments],
+        cwd=repository,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def outputs(run: subprocess.CompletedProcess[str]) -> list[str]:
+    """All outputs that a dry run would make."""
+    lines = re.findall(r"^ +output: (.*)$", run.stdout, re.MULTILINE)
+    return [output for line in lines for output in line.split(", ")]
+
+
+def test_the_default_is_the_papers_study(repository: Path, tmp_path: Path) -> None:
+    run = dry_run(repository, tmp_path)
+
+    assert run.returncode == 0, run.stdout
+    assert "profiles/default for setting" in run.stdout
+    for wanted in ("tables/table1.csv", "tables/table5.md", "figures/figure2.svg", "distances/vgg19/fgsm_v2.csv"):
+        assert f"results/tiny-imagenet/{wanted}" in outputs(run)
+
+
+def test_a_config_file_replaces_the_papers_study(repository: Path, tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text((repository / "config/demo.yaml").read_text().replace("run: demo", "run: mine\n"))
+    config.write_text(re.sub(r"^  fgsm_v2: .*\n", "", config.read_text(), flags=re.MULTILINE))
+    config.write_text(re.sub(r"mix: .*", "mix: {mifgsm: 1.0}", config.read_text()))
+
+    run = dry_run(repository, tmp_path, "--configfile", config, "--config", "seed=7")
+
+    assert run.returncode == 0, run.stdout
+    assert outputs(run)
+    assert all(output.startswith("results/mine/") for output in outputs(run))
+    assert not any("fgsm_v2" in output.replace("ifgsm_v2", "") for output in outputs(run))
+
+
+def test_a_single_key_changes_the_papers_study(repository: Path, tmp_path: Path) -> None:
+    run = dry_run(repository, tmp_path, "--config", "run=other")
+
+    assert run.returncode == 0, run.stdout
+    assert "results/other/tables/table1.csv" in outputs(run)
+
+
+def test_mistakes_are_told_without_a_traceback(repository: Path, tmp_path: Path) -> None:
+    run = dry_run(repository, tmp_path, "--config", "sead=1", "seed=-1")
+
+    assert run.returncode == 1
+    assert "config.yaml: sead: unknown key; did you mean 'seed'?\n" in run.stdout
+    assert "config.yaml: seed: must be at least 0, got -1\n" in run.stdout
+    assert "Traceback" not in run.stdout
+
+
+def test_one_file_may_be_asked_for(repository: Path, tmp_path: Path) -> None:
+    run = dry_run(repository, tmp_path, "results/tiny-imagenet/distances/vgg19/fgsm_v2.csv")
+
+    assert run.returncode == 0, run.stdout
+    assert not any("densenet201" in output for output in outputs(run))
+
+
+def test_a_file_of_an_unknown_classifier_is_refused(repository: Path, tmp_path: Path) -> None:
+    run = dry_run(repository, tmp_path, "results/tiny-imagenet/distances/vgg91/fgsm_v2.csv")
+
+    assert run.returncode == 1
+    assert "No rule to produce results/tiny-imagenet/distances/vgg91/fgsm_v2.csv" in run.stdout
