@@ -1,0 +1,175 @@
+import hashlib
+
+import h5py
+import numpy as np
+import pytest
+
+from perturbflow.storage import (
+    BadFileError,
+    DataSplit,
+    image_writer,
+    map_images,
+    read_columns,
+    read_split,
+    sha256,
+    whole_file,
+    write_split,
+)
+
+
+@pytest.fixture
+def split():
+    images = np.random.default_rng(0).integers(0, 256, (5, 6, 7, 3), np.uint8)
+    return DataSplit(
+        images, np.array([0, 0, 1, 1, 1]), [f"train/{row}.png" for row in range(5)], ["ant", "chat à neuf"]
+    )
+
+
+@pytest.fixture
+def path(split, tmp_path):
+    write_split(tmp_path / "data/train.h5", split, {"config": '{"seed": 0}'})
+    return tmp_path / "data/train.h5"
+
+
+def names(folder):
+    return [file.name for file in folder.iterdir()]
+
+
+# ---- Whole files
+
+
+def test_whole_file_appears_at_the_end(tmp_path):
+    path = tmp_path / "new/folder/table.csv"
+    with whole_file(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+    assert path.read_text() == "whole"
+    assert names(path.parent) == ["table.csv"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_error_leaves_nothing(tmp_path, error):
+    with pytest.raises(error), whole_file(tmp_path / "table.csv") as temporary:
+        temporary.write_text("half")
+        raise error
+    assert names(tmp_path) == []
+
+
+def test_error_keeps_the_earlier_file(tmp_path):
+    (tmp_path / "table.csv").write_text("earlier")
+    with pytest.raises(RuntimeError), whole_file(tmp_path / "table.csv") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert names(tmp_path) == ["table.csv"]
+    assert (tmp_path / "table.csv").read_text() == "earlier"
+
+
+def test_error_while_writing_images_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), image_writer(tmp_path / "set.h5", 2, (4, 4, 3), "float32", {}) as file:
+        file["images"][0] = 1
+        raise RuntimeError
+    assert names(tmp_path) == []
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "file").write_bytes(b"bytes")
+    assert sha256(tmp_path / "file") == hashlib.sha256(b"bytes").hexdigest()
+
+
+# ---- Data splits
+
+
+def test_split_survives(path, split):
+    read = read_split(path)
+    np.testing.assert_array_equal(read.images, split.images)
+    np.testing.assert_array_equal(read.labels, split.labels)
+    assert (read.images.dtype, read.labels.dtype) == (np.uint8, np.int64)
+    assert (read.ids, read.class_names) == (split.ids, split.class_names)
+
+
+def test_split_opens_with_plain_h5py(path, split):
+    with h5py.File(path) as file:
+        assert file.attrs["config"] == '{"seed": 0}'
+        assert set(file) == {"images", "label", "id", "class_name"}
+        assert file["id"].asstr()[4] == "train/4.png"
+        assert file["class_name"].asstr()[1] == "chat à neuf"
+        assert file["images"].chunks is None
+
+
+def test_read_columns(path):
+    label, name = read_columns(path, "label", "id")
+    assert label.tolist() == [0, 0, 1, 1, 1]
+    assert name[0] == b"train/0.png"
+
+
+# ---- Mapped images
+
+
+def test_map_images_equals_h5py(path):
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(map_images(path), file["images"][:])
+
+
+def test_map_images_keeps_floats_exactly(tmp_path):
+    images = np.random.default_rng(0).uniform(0, 255, (3, 4, 5, 3)).astype(np.float32)
+    with image_writer(tmp_path / "set.h5", 3, (4, 5, 3), "float32", {}) as file:
+        file["index"] = np.arange(3)
+        for row in (2, 0, 1):
+            file["images"][row] = images[row]
+    mapped = map_images(tmp_path / "set.h5")
+    assert mapped.dtype == np.float32
+    np.testing.assert_array_equal(mapped, images)
+
+
+def test_map_images_is_read_only(path):
+    with pytest.raises(ValueError, match="read-only"):
+        map_images(path)[0] = 0
+
+
+def test_map_of_no_images(tmp_path):
+    with image_writer(tmp_path / "set.h5", 0, (4, 4, 3), "float32", {}):
+        pass
+    assert map_images(tmp_path / "set.h5").shape == (0, 4, 4, 3)
+
+
+def test_compressed_images_are_refused(tmp_path):
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file.create_dataset("images", data=np.zeros((2, 4, 4, 3)), compression="gzip")
+    with pytest.raises(BadFileError, match=r"set\.h5: images are chunked or compressed"):
+        map_images(tmp_path / "set.h5")
+
+
+# ---- Bad files
+
+
+@pytest.mark.parametrize("read", [read_split, map_images, lambda path: read_columns(path, "label")])
+class TestBadFiles:
+    def test_missing(self, read, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"train\.h5 does not exist; run the rule"):
+            read(tmp_path / "train.h5")
+
+    def test_not_hdf5(self, read, tmp_path):
+        (tmp_path / "train.h5").write_text("text")
+        with pytest.raises(BadFileError, match=r"train\.h5 is not a readable HDF5 file"):
+            read(tmp_path / "train.h5")
+
+    def test_truncated(self, read, path):
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(BadFileError, match=r"train\.h5 is not a readable HDF5 file"):
+            read(path)
+
+    def test_dataset_missing(self, read, path):
+        with h5py.File(path, "a") as file:
+            del file["images"], file["label"]
+        with pytest.raises(BadFileError, match=r"train\.h5 has no dataset (images|label)"):
+            read(path)
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((5, 6, 7, 3), "float32"), ((5, 6, 7), "uint8")])
+def test_images_of_another_type_or_shape(path, shape, dtype):
+    with h5py.File(path, "a") as file:
+        del file["images"]
+        file["images"] = np.zeros(shape, dtype)
+    with pytest.raises(BadFileError, match=r"train\.h5: images must be uint8 \(N, H, W, 3\)"):
+        read_split(path)
