@@ -7,6 +7,8 @@ RESULTS = f"results/{config['run']}"
 CLASSIFIERS = config["measure"]["classifiers"]  # the measured ones; config["classifiers"] holds all
 SETS = list(config["adversarial_sets"])
 DENOISERS = list(config["denoisers"])
+CONDITIONS = ["none", *DENOISERS]  # the raw adversary, then each denoiser
+SPLITS = ["train", "val"]
 TABLES = [f"table{number}" for number in range(1, 6)]
 
 
@@ -22,3 +24,40 @@ wildcard_constraints:
     denoiser="|".join(map(re.escape, DENOISERS)),
     figure="|".join(map(re.escape, config["figures"])),
     split="train|val",
+
+
+# Jobs that run a network take the `gpu` resource, unless the config keeps them on the CPU.
+GPU = 0 if config["compute"]["device"] == "cpu" else 1
+
+
+def weights_file(classifier):
+    """The checkpoint file that a classifier starts from, where the config names one."""
+    weights = config["classifiers"][classifier]["weights"]
+    return [] if weights in ("none", "imagenet") else weights
+
+
+def checkpoint_of_role(adversarial_set, role):
+    """Checkpoint of the attacker or the stopping classifier of a set; without the latter the attacker judges."""
+    settings = config["adversarial_sets"][adversarial_set]
+    classifier = settings[role] or settings["attacker"]
+    return f"{RESULTS}/classifiers/{classifier}/checkpoint.pt"
+
+
+def versions(adversarial_set, splits):
+    """The files of a set under each of CONDITIONS and, within one, of each split."""
+    return [
+        (
+            f"{RESULTS}/adversarial/{adversarial_set}/{split}.h5"
+            if condition == "none"
+            else f"{RESULTS}/denoised/{condition}/{adversarial_set}/{split}.h5"
+        )
+        for condition in CONDITIONS
+        for split in splits
+    ]
+
+
+def data_slice():
+    """What the images depend on: not where TinyImageNet lies, which is one thing wherever it is."""
+    data = config["data"]
+    left_out = {"path", "download"} if data["source"] != "image-folder" else {"download"}
+    return {key: value for key, value in data.items() if key not in left_out}

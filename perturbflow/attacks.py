@@ -1,0 +1,256 @@
+"""FGSM, i-FGSM and mi-FGSM that stop image by image as soon as a classifier errs (Section 2.1 of the paper).
+
+They are Foolbox attacks: `attack(model, inputs, criterion, epsilons=...)` works wherever a Foolbox attack does.
+The gradient comes from `model`, the attacker. Which classifier has to err is said by the criterion:
+`MisclassifiedBy(labels, stopping_classifier)`, or Foolbox's `Misclassification(labels)` for the attacker itself.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import eagerpy as ep
+import torch
+import torch.nn.functional as F
+from foolbox.attacks.base import FixedEpsilonAttack, get_criterion, raise_if_kwargs
+from foolbox.criteria import Misclassification
+from foolbox.distances import linf
+from torch import Tensor
+
+Network = Callable[[Tensor], Tensor]
+
+
+class MisclassifiedBy(Misclassification):
+    """Foolbox criterion: the stopping classifier, rather than the attacked model, gets the label wrong."""
+
+    def __init__(self, labels: Any, classifier: Network) -> None:
+        super().__init__(labels)
+        self.classifier = classifier
+
+    def __call__(self, perturbed: Any, outputs: Any) -> Any:
+        """(B,) booleans; `outputs`, the attacked model's, are not looked at."""
+        images, restore_type = ep.astensor_(perturbed)
+        wrong = _errs(self.classifier, images.raw, self.labels.raw)
+        return restore_type(ep.astensor(wrong))
+
+
+@dataclass
+class Attacked:
+    """Images that an attack has finished with, in the order in which they finished.
+
+    index: int64 (B,), their positions in the input. images: float (B, C, H, W). steps: int64 (B,), steps taken.
+    succeeded: bool (B,), the attack made the stopping classifier err. already_misclassified: bool (B,), it erred on
+    the image itself, which is left as it is, with 0 steps.
+    """
+
+    index: Tensor
+    images: Tensor
+    steps: Tensor
+    succeeded: Tensor
+    already_misclassified: Tensor
+
+
+def input_gradient(classifier: Network, images: Tensor, labels: Tensor) -> Tensor:
+    """Gradient of the cross-entropy J(theta, x, y) with respect to the pixels, image by image: like `images`.
+
+    The losses are summed, not averaged, so that an image's gradient does not depend on its batch.
+    """
+    images = images.detach().requires_grad_()
+    loss = F.cross_entropy(classifier(images), labels, reduction="sum")
+    return torch.autograd.grad(loss, images)[0]
+
+
+@torch.no_grad()
+def _errs(classifier: Network, images: Tensor, labels: Tensor) -> Tensor:
+    return classifier(images).argmax(1) != labels
+
+
+class GradientSignAttack(FixedEpsilonAttack, ABC):
+    """A walk of equal steps along signs of gradients, clipped to the bounds.
+
+    step: length of a step in each pixel, epsilon in the paper's equations, in the units of the bounds.
+    max_steps: limit on the number of steps. early_stop: finish an image as soon as the stopping classifier errs.
+    batch_size: images worked on at once; None is all. It changes speed and memory, not results.
+    """
+
+    distance = linf
+
+    def __init__(self, *, step: float, max_steps: int, early_stop: bool = True, batch_size: int | None = None) -> None:
+        self.step = step
+        self.max_steps = max_steps
+        self.early_stop = early_stop
+        self.batch_size = batch_size
+
+    @abstractmethod
+    def start(self, attacker: Network, images: Tensor, labels: Tensor) -> Tensor:
+        """What the walk of each image carries from step to step, (B, C, H, W)."""
+
+    @abstractmethod
+    def direction(self, attacker: Network, images: Tensor, labels: Tensor, carried: Tensor) -> Tensor:
+        """What the next `carried` is; the step goes along its sign. (B, C, H, W)."""
+
+    def stream(
+        self,
+        attacker: Network,
+        stopping_classifier: Network,
+        images: Tensor,
+        labels: Tensor,
+        bounds: tuple[float, float] = (0.0, 255.0),
+    ) -> Iterator[Attacked]:
+        """Attack (N, C, H, W) images of any type with labels (N,) and give them back as they finish.
+
+        Finished images leave the batch and waiting ones take their place, so that the networks run on full batches
+        of undecided images only.
+        """
+        batch_size = self.batch_size or max(1, len(images))
+        ready = active = _Walk.none(images)
+        n_begun = 0
+        while n_begun < len(images) or len(ready) or len(active):
+            while len(active) < batch_size and (len(ready) or n_begun < len(images)):
+                if not len(ready):
+                    begun = torch.arange(n_begun, min(n_begun + batch_size, len(images)), device=images.device)
+                    n_begun += len(begun)
+                    ready, already_wrong = self._begin(attacker, stopping_classifier, begun, images, labels)
+                    if len(already_wrong):
+                        yield already_wrong.finished(already=True)
+                room = batch_size - len(active)
+                active, ready = active.joined(ready[:room]), ready[room:]
+            if not len(active):
+                continue
+            active.carried = self.direction(attacker, active.images, active.labels, active.carried)
+            active.images = (active.images + self.step * active.carried.sign()).clamp_(*bounds)
+            active.steps = active.steps + 1
+            over = active.steps >= self.max_steps
+            if self.early_stop or bool(over.any()):
+                # Without early stop the classifier is asked once, at the end, whether the attack succeeded.
+                wrong = _errs(stopping_classifier, active.images, active.labels)
+                done = over | wrong if self.early_stop else over
+                if bool(done.any()):
+                    yield active[done].finished(succeeded=wrong[done])
+                    active = active[~done]
+
+    def _begin(
+        self, attacker: Network, stopping_classifier: Network, index: Tensor, images: Tensor, labels: Tensor
+    ) -> tuple[_Walk, _Walk]:
+        """Walks at their start, and those that need none because the stopping classifier errs already."""
+        batch = images[index].to(memory_format=torch.channels_last)
+        if not batch.is_floating_point():
+            batch = batch.float()
+        walk = _Walk(index, batch, labels[index], torch.zeros_like(index), batch)
+        wrong = _errs(stopping_classifier, walk.images, walk.labels) if self.early_stop else None
+        begun, already_wrong = (walk, walk[:0]) if wrong is None else (walk[~wrong], walk[wrong])
+        if len(begun):
+            begun.carried = self.start(attacker, begun.images, begun.labels)
+        return begun, already_wrong
+
+    def run(self, model: Any, inputs: Any, criterion: Any, *, epsilon: float, **kwargs: Any) -> Any:
+        """Foolbox's entry: the perturbed inputs. `epsilon`, the largest change of a pixel, limits the steps too."""
+        raise_if_kwargs(kwargs)
+        images, restore_type = ep.astensor_(inputs)
+        criterion = get_criterion(criterion)
+        if not isinstance(criterion, Misclassification):
+            raise ValueError(f"{type(self).__name__} needs Misclassification or MisclassifiedBy, got {criterion}")
+        stopping_classifier = criterion.classifier if isinstance(criterion, MisclassifiedBy) else model
+        # A hair more than epsilon, so that n * step with rounding still allows n steps.
+        steps_within = math.floor(epsilon / self.step * (1 + 1e-9))
+        limited = self._limited_to(min(self.max_steps, steps_within))
+        result = images.raw.clone()
+        if limited.max_steps > 0:
+            bounds = (model.bounds.lower, model.bounds.upper)
+            for part in limited.stream(model, stopping_classifier, images.raw, criterion.labels.raw, bounds):
+                result[part.index] = part.images
+        return restore_type(ep.astensor(result))
+
+    def _limited_to(self, max_steps: int) -> GradientSignAttack:
+        limited = type(self).__new__(type(self))
+        limited.__dict__.update(self.__dict__, max_steps=max_steps)
+        return limited
+
+
+class FGSM(GradientSignAttack):
+    """Fast gradient sign method, equation (1): x + k * epsilon * sign(grad J(theta, x, y)), k = 1, 2, ...
+
+    One gradient, taken at the clean image; the walk goes along its sign.
+    """
+
+    def start(self, attacker: Network, images: Tensor, labels: Tensor) -> Tensor:
+        return input_gradient(attacker, images, labels)
+
+    def direction(self, attacker: Network, images: Tensor, labels: Tensor, carried: Tensor) -> Tensor:
+        return carried
+
+
+class IterativeFGSM(GradientSignAttack):
+    """Iterative fast gradient sign method, equation (2): a new gradient at every step."""
+
+    def start(self, attacker: Network, images: Tensor, labels: Tensor) -> Tensor:
+        return torch.zeros_like(images)
+
+    def direction(self, attacker: Network, images: Tensor, labels: Tensor, carried: Tensor) -> Tensor:
+        return input_gradient(attacker, images, labels)
+
+
+class MomentumIterativeFGSM(GradientSignAttack):
+    """Momentum iterative fast gradient sign method, equation (3): g <- decay * g + grad / ||grad||_1."""
+
+    def __init__(self, *, decay: float = 1.0, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.decay = decay
+
+    def start(self, attacker: Network, images: Tensor, labels: Tensor) -> Tensor:
+        return torch.zeros_like(images)
+
+    def direction(self, attacker: Network, images: Tensor, labels: Tensor, carried: Tensor) -> Tensor:
+        gradient = input_gradient(attacker, images, labels)
+        norm = gradient.abs().sum((1, 2, 3), keepdim=True)
+        # An image of zero gradient adds nothing, rather than 0 / 0.
+        return self.decay * carried + gradient / norm.where(norm > 0, 1)
+
+
+ATTACKS: dict[str, type[GradientSignAttack]] = {
+    "fgsm": FGSM,
+    "ifgsm": IterativeFGSM,
+    "mifgsm": MomentumIterativeFGSM,
+}
+
+
+@dataclass
+class _Walk:
+    """Images on their way: as many rows in each tensor as there are images."""
+
+    index: Tensor
+    images: Tensor
+    labels: Tensor
+    steps: Tensor
+    carried: Tensor
+
+    @staticmethod
+    def none(images: Tensor) -> _Walk:
+        empty = torch.empty(0, dtype=torch.int64, device=images.device)
+        nothing = images[:0] if images.is_floating_point() else images[:0].float()
+        return _Walk(empty, nothing, empty, empty, nothing)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: Any) -> _Walk:
+        return _Walk(self.index[rows], self.images[rows], self.labels[rows], self.steps[rows], self.carried[rows])
+
+    def joined(self, other: _Walk) -> _Walk:
+        if not len(self):
+            return other
+        return _Walk(
+            torch.cat([self.index, other.index]),
+            torch.cat([self.images, other.images]),
+            torch.cat([self.labels, other.labels]),
+            torch.cat([self.steps, other.steps]),
+            torch.cat([self.carried, other.carried]),
+        )
+
+    def finished(self, succeeded: Tensor | None = None, already: bool = False) -> Attacked:
+        no = torch.zeros_like(self.index, dtype=torch.bool)
+        return Attacked(self.index, self.images, self.steps, no if succeeded is None else succeeded, no | already)

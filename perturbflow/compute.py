@@ -1,0 +1,39 @@
+"""The device and the number format that a job computes with."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+
+def select_device(name: str) -> torch.device:
+    """`auto` is the first CUDA device where there is one, else the CPU; other names are torch's.
+
+    Raises ValueError where a CUDA device is asked for and none is available.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"compute.device: {name} was asked for, but no CUDA device is available; use auto.")
+    return torch.device(name)
+
+
+def select_precision(name: str, device: torch.device) -> torch.dtype:
+    """`float32`, `bfloat16`, or `auto`: bfloat16 where the device multiplies it in hardware."""
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def mixed_precision(precision: torch.dtype, device: torch.device) -> AbstractContextManager[None]:
+    """Automatic mixed precision; does nothing for float32."""
+    return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
+
+
+def prepare(device: str, threads: int) -> torch.device:
+    """Give torch the threads of the job and select the device."""
+    torch.set_num_threads(threads)
+    return select_device(device)

@@ -1,0 +1,296 @@
+"""Training of classifiers and denoisers, resumable at every epoch with the result of an undisturbed run."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from perturbflow.compute import mixed_precision, select_precision
+from perturbflow.evaluation import pixels_of, top1
+from perturbflow.storage import Array, whole_file
+
+logger = logging.getLogger(__name__)
+
+# The clean training accuracy costs a pass over the data: it is measured once the running accuracy, which is on
+# augmented images and lags behind, comes this close to the target.
+CLOSE_TO_TARGET = 0.05
+
+Row = dict[str, float]
+
+
+def augment(pixels: Tensor, crop_scale: Sequence[float], flip_probability: float, generator: torch.Generator) -> Tensor:
+    """Random square crop, resized back to the same size, and random horizontal flip, a whole batch at once.
+
+    pixels: (B, C, H, W) of any type, 0..255. crop_scale: range of the crop's share of the image's area (the paper:
+    0.85 to 1.0). generator: of the CPU, so that every device draws the same numbers. Returns float32 (B, C, H, W).
+    """
+    draws = torch.rand(4, len(pixels), generator=generator)
+    low, high = crop_scale
+    side = (low + (high - low) * draws[0]).sqrt()
+    flip = torch.where(draws[1] < flip_probability, -1.0, 1.0)
+    theta = torch.zeros(len(pixels), 2, 3)
+    theta[:, 0, 0] = side * flip
+    theta[:, 1, 1] = side
+    theta[:, :, 2] = (1 - side)[:, None] * (2 * draws[2:4].T - 1)
+    grid = F.affine_grid(
+        theta.to(pixels.device), [len(pixels), pixels.shape[1], *pixels.shape[2:]], align_corners=False
+    )
+    return F.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+class Resumable:
+    """The state of a training on disk, written whole after each epoch.
+
+    fingerprint: a text of all that the training depends on. A file with another one is not resumed but replaced.
+    """
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self.path = path
+        self.fingerprint = fingerprint
+
+    def load(self) -> dict[str, Any] | None:
+        """The saved state, or nothing where there is none of this training."""
+        if not self.path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            logger.warning("%s cannot be read (%s); the training starts again.", self.path, error)
+            return None
+        if state["fingerprint"] != self.fingerprint:
+            logger.warning("%s is of a training with other settings or data; it starts again.", self.path)
+            return None
+        logger.info("resumed from %s after epoch %d", self.path, state["epoch"])
+        return state
+
+    def save(self, **state: Any) -> None:
+        """Write the state, replacing that of the epoch before."""
+        with whole_file(self.path) as temporary:
+            torch.save({**state, "fingerprint": self.fingerprint}, temporary)
+
+    def discard(self) -> None:
+        """Remove the file; the training's results are safe elsewhere."""
+        self.path.unlink(missing_ok=True)
+
+
+class _Steps:
+    """The optimizer of a stage: Adam with L2 regularisation, as the paper trains everything."""
+
+    def __init__(self, model: nn.Module, stage: Mapping[str, Any], n_steps: int) -> None:
+        self.optimizer = torch.optim.Adam(
+            model.parameters(), lr=stage["learning_rate"], weight_decay=stage["weight_decay"], fused=True
+        )
+        self.schedule: torch.optim.lr_scheduler.LRScheduler = (
+            torch.optim.lr_scheduler.OneCycleLR(
+                self.optimizer, stage["learning_rate"], total_steps=n_steps, cycle_momentum=False
+            )
+            if stage["schedule"] == "one_cycle"
+            else torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return float(self.schedule.get_last_lr()[0])
+
+    def down(self, loss: Tensor) -> None:
+        """One step down the gradient of the loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.schedule.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+
+
+def _train_in_stages(
+    model: nn.Module,
+    stages: Sequence[Mapping[str, Any]],
+    n_batches: int,
+    run_epoch: Callable[[torch.Generator, _Steps], Row],
+    is_enough: Callable[[Row], bool],
+    seed: int,
+    resumable: Resumable,
+    after_epoch: Callable[[list[Row]], None],
+) -> list[Row]:
+    """Run the epochs of each stage with an optimizer of its own, from where the saved state stands.
+
+    run_epoch trains one epoch and says what it measured. Returns the history, a row an epoch.
+    """
+    saved = resumable.load()
+    history: list[Row] = saved["history"] if saved else []
+    if saved:
+        model.load_state_dict(saved["model"])
+    n_done_before = 0
+    for number, stage in enumerate(stages, start=1):
+        n_done_after = n_done_before + stage["epochs"]
+        steps = _Steps(model, stage, n_batches * stage["epochs"])
+        if saved and n_done_before < len(history) < n_done_after:
+            steps.load_state_dict(saved["steps"])
+        while len(history) < n_done_after and not (history and is_enough(history[-1])):
+            started = time.monotonic()
+            learning_rate = steps.learning_rate
+            model.train()
+            measured = run_epoch(_epoch_generator(seed, len(history)), steps)
+            history.append(
+                {
+                    "stage": number,
+                    "epoch": len(history) + 1,
+                    "learning_rate": learning_rate,
+                    **measured,
+                    "seconds": time.monotonic() - started,
+                }
+            )
+            resumable.save(model=model.state_dict(), steps=steps.state_dict(), epoch=len(history), history=history)
+            after_epoch(history)
+        n_done_before = n_done_after
+    return history
+
+
+def _epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """The random numbers of an epoch depend on its number alone, so that a resumed run draws the same ones.
+
+    Dropout draws from torch's own generator, which is seeded along.
+    """
+    epoch_seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+    torch.manual_seed(epoch_seed)
+    return torch.Generator().manual_seed(epoch_seed)
+
+
+def _batches(n_images: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """A shuffled epoch in full batches; what is left over is another part of the data in every epoch."""
+    order = torch.randperm(n_images, generator=generator)
+    return order[: _n_batches(n_images, batch_size) * batch_size].split(batch_size)
+
+
+def _n_batches(n_images: int, batch_size: int) -> int:
+    return max(1, n_images // batch_size)
+
+
+def _finite(loss: Tensor) -> float:
+    """The mean loss of an epoch. Raises FloatingPointError where the training has blown up."""
+    value = float(loss)
+    if not np.isfinite(value):
+        raise FloatingPointError(f"the training loss became {value}; lower learning_rate in the config")
+    return value
+
+
+def train_classifier(
+    classifier: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    settings: Mapping[str, Any],
+    seed: int,
+    resumable: Resumable,
+    after_epoch: Callable[[list[Row]], None] = lambda history: None,
+) -> list[Row]:
+    """Train as Section 2.2 of the paper, until the clean training accuracy or the number of epochs is reached.
+
+    images: uint8 (N, 3, H, W) and labels: int64 (N,), on the device of the classifier. settings: the config's
+    `training`. after_epoch is called with the history so far. Returns the history, a row an epoch: stage (1), epoch,
+    learning_rate, train_loss, train_accuracy (running, on the augmented images), clean_train_accuracy (NaN where it
+    was not measured) and seconds.
+    """
+    device = images.device
+    precision = select_precision(settings["precision"], device)
+    n_batches = _n_batches(len(images), settings["batch_size"])
+    target = settings["target_train_accuracy"]
+    stage = {**settings, "epochs": settings["max_epochs"]}
+
+    def run_epoch(generator: torch.Generator, steps: _Steps) -> Row:
+        loss_sum = torch.zeros((), device=device)
+        n_correct = torch.zeros((), device=device)
+        for rows in _batches(len(images), settings["batch_size"], generator):
+            rows = rows.to(device)
+            pixels = augment(images[rows], settings["crop_scale"], settings["flip_probability"], generator)
+            with mixed_precision(precision, device):
+                logits = classifier(pixels)
+            loss = F.cross_entropy(logits.float(), labels[rows])
+            steps.down(loss)
+            loss_sum += loss.detach()
+            n_correct += (logits.detach().argmax(1) == labels[rows]).float().mean()
+        measured = {
+            "train_loss": _finite(loss_sum / n_batches),
+            "train_accuracy": float(n_correct / n_batches),
+            "clean_train_accuracy": float("nan"),
+        }
+        if measured["train_accuracy"] >= target - CLOSE_TO_TARGET:
+            measured["clean_train_accuracy"] = top1(classifier.eval(), images, labels, settings["batch_size"])
+        return measured
+
+    return _train_in_stages(
+        classifier,
+        [stage],
+        n_batches,
+        run_epoch,
+        lambda row: row["clean_train_accuracy"] >= target,
+        seed,
+        resumable,
+        after_epoch,
+    )
+
+
+def assign_sets(n_images: int, mix: Mapping[str, float], generator: torch.Generator) -> Tensor:
+    """For each place in a batch the number of the set that its image comes from, in the proportions of `mix`.
+
+    The proportions are met in every batch up to one image, and exactly in the mean: the places are cut at
+    offset + cumulative share, with a random offset, and shuffled. int64 (n_images,).
+    """
+    shares = torch.tensor(list(mix.values()), dtype=torch.float64).cumsum(0)
+    places = torch.arange(n_images, dtype=torch.float64)
+    offset = torch.rand(1, generator=generator, dtype=torch.float64)
+    numbers = torch.searchsorted(shares / shares[-1], (places + offset) / n_images, right=True)
+    return numbers.clamp_(max=len(mix) - 1)[torch.randperm(n_images, generator=generator)]
+
+
+def train_denoiser(
+    denoiser: nn.Module,
+    clean: Array,
+    adversarial: Mapping[str, Array],
+    settings: Mapping[str, Any],
+    seed: int,
+    device: torch.device,
+    resumable: Resumable,
+    after_epoch: Callable[[list[Row]], None] = lambda history: None,
+) -> list[Row]:
+    """Train as Section 2.3 of the paper: mean squared error against the clean image, sets mixed in each batch.
+
+    clean: uint8 (N, H, W, 3). adversarial: for each set of `settings["mix"]` float32 (N, H, W, 3), row by row the
+    adversary of the same clean image; memory-mapped arrays are read as batches need them. settings: the config of
+    the denoiser; its stages follow each other, each with an optimizer of its own. Returns the history, a row an
+    epoch: stage, epoch, learning_rate, train_mse_px2 (pixels squared) and seconds.
+    """
+    precision = select_precision(settings["precision"], device)
+    mix = settings["mix"]
+    sets = [adversarial[name] for name in mix]
+    n_batches = _n_batches(len(clean), settings["batch_size"])
+
+    def run_epoch(generator: torch.Generator, steps: _Steps) -> Row:
+        loss_sum = torch.zeros((), device=device)
+        for rows in _batches(len(clean), settings["batch_size"], generator):
+            origin = assign_sets(len(rows), mix, generator)
+            attacked = np.stack([sets[int(k)][int(row)] for k, row in zip(origin, rows, strict=True)])
+            with mixed_precision(precision, device):
+                denoised = denoiser(pixels_of(attacked, device))
+            loss = F.mse_loss(denoised.float(), pixels_of(clean[rows.numpy()], device))
+            steps.down(loss)
+            loss_sum += loss.detach()
+        return {"train_mse_px2": _finite(loss_sum / n_batches)}
+
+    return _train_in_stages(
+        denoiser, settings["stages"], n_batches, run_epoch, lambda row: False, seed, resumable, after_epoch
+    )

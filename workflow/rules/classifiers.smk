@@ -1,0 +1,22 @@
+rule classifier:
+    input:
+        train=f"{RESULTS}/data/train.h5",
+        val=f"{RESULTS}/data/val.h5",
+        weights=lambda wildcards: weights_file(wildcards.classifier),
+    output:
+        checkpoint=f"{RESULTS}/classifiers/{{classifier}}/checkpoint.pt",
+        history=f"{RESULTS}/classifiers/{{classifier}}/history.csv",
+        accuracy=f"{RESULTS}/classifiers/{{classifier}}/accuracy.csv",
+    params:
+        classifier=lambda wildcards: config["classifiers"][wildcards.classifier],
+        seed=config["seed"],
+        code=code("classifier.py"),
+    log:
+        f"{RESULTS}/logs/classifiers/{{classifier}}.log",
+    threads: config["compute"]["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=16000,
+        runtime=2880,
+    script:
+        "../scripts/classifier.py"

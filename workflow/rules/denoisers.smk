@@ -1,0 +1,41 @@
+rule denoiser:
+    input:
+        data=f"{RESULTS}/data/train.h5",
+        adversarial=lambda wildcards: [
+            f"{RESULTS}/adversarial/{name}/train.h5" for name in config["denoisers"][wildcards.denoiser]["mix"]
+        ],
+    output:
+        checkpoint=f"{RESULTS}/denoisers/{{denoiser}}/checkpoint.pt",
+        history=f"{RESULTS}/denoisers/{{denoiser}}/history.csv",
+    params:
+        denoiser=lambda wildcards: config["denoisers"][wildcards.denoiser],
+        seed=config["seed"],
+        code=code("denoiser.py"),
+    log:
+        f"{RESULTS}/logs/denoisers/{{denoiser}}.log",
+    threads: config["compute"]["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=16000,
+        runtime=5760,
+    script:
+        "../scripts/denoiser.py"
+
+
+rule denoised:
+    input:
+        adversarial=f"{RESULTS}/adversarial/{{adversarial_set}}/{{split}}.h5",
+        denoiser=f"{RESULTS}/denoisers/{{denoiser}}/checkpoint.pt",
+    output:
+        f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/{{split}}.h5",
+    params:
+        code=code("denoised.py"),
+    log:
+        f"{RESULTS}/logs/denoised/{{denoiser}}_{{adversarial_set}}_{{split}}.log",
+    threads: config["compute"]["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=8000,
+        runtime=120,
+    script:
+        "../scripts/denoised.py"

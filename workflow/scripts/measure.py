@@ -1,0 +1,53 @@
+"""Measure one classifier on one adversarial set, raw and denoised: accuracy, and distances layer by layer."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from perturbflow.classifiers import load_classifier
+from perturbflow.compute import prepare
+from perturbflow.evaluation import top1_of_array
+from perturbflow.logs import log_to
+from perturbflow.measuring import distance_frames, layer_distances, sample_rows
+from perturbflow.storage import map_images, read_columns
+
+
+def main() -> None:
+    compute = snakemake.config["compute"]
+    device = prepare(compute["device"], snakemake.threads)
+    classifier = load_classifier(snakemake.input.classifier, device)
+    settings, conditions = snakemake.params.measure, snakemake.params.conditions
+    versions = dict(zip(product(conditions, snakemake.params.splits), snakemake.input.versions, strict=True))
+    names = dict(snakemake.wildcards.items())
+
+    accuracy = []
+    for (condition, split), path in versions.items():
+        images, (label,) = map_images(path), read_columns(path, "label")
+        top1 = top1_of_array(classifier, images, label, compute["batch_size"], device)
+        accuracy.append({**names, "denoiser": condition, "split": split, "top1": top1, "n_images": len(images)})
+
+    split = settings["split"]
+    clean = map_images(snakemake.input.data)
+    rows = sample_rows(len(clean), settings["images"], snakemake.params.seed)
+    distances = layer_distances(
+        classifier,
+        np.asarray(clean[rows]),
+        {condition: np.asarray(map_images(versions[condition, split])[rows]) for condition in conditions},
+        settings["metrics"],
+        compute["batch_size"],
+        device,
+    )
+    index, label = read_columns(versions["none", split], "index", "label")
+    summary, per_image = distance_frames(distances, classifier, conditions, index[rows], label[rows])
+
+    pd.DataFrame(accuracy).to_csv(snakemake.output.accuracy, index=False)
+    for position, (name, value) in enumerate(names.items()):
+        summary.insert(position, name, value)
+    summary.to_csv(snakemake.output.distances, index=False)
+    # A gzip header without a time, so that the same values make the same file.
+    per_image.to_csv(snakemake.output.images, index=False, compression={"method": "gzip", "mtime": 0})
+
+
+with log_to(snakemake.log[0]):
+    main()
