@@ -366,4 +366,4 @@ def load_classifier(path: str | Path, device: torch.device) -> Classifier:
     )
     classifier.network.load_state_dict(checkpoint["network"])
     classifier.requires_grad_(False)
-    return classifier.eval().to(device, memory_format=torch.channels_last)
+    return classifier.eval().to(device).to(memory_format=torch.channels_last)

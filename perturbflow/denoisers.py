@@ -165,4 +165,4 @@ def load_denoiser(path: str | Path, device: torch.device) -> Denoiser:
     denoiser = build_denoiser(checkpoint["architecture"], checkpoint["width"], checkpoint["residual"])
     denoiser.network.load_state_dict(checkpoint["network"])
     denoiser.requires_grad_(False)
-    return denoiser.eval().to(device, memory_format=torch.channels_last)
+    return denoiser.eval().to(device).to(memory_format=torch.channels_last)

@@ -7,16 +7,18 @@ rule classifier:
         checkpoint=f"{RESULTS}/classifiers/{{classifier}}/checkpoint.pt",
         history=f"{RESULTS}/classifiers/{{classifier}}/history.csv",
         accuracy=f"{RESULTS}/classifiers/{{classifier}}/accuracy.csv",
-    params:
-        classifier=lambda wildcards: config["classifiers"][wildcards.classifier],
-        seed=config["seed"],
-        code=code("classifier.py"),
     log:
         f"{RESULTS}/logs/classifiers/{{classifier}}.log",
+    conda:
+        "../../envs/torch.yaml"
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
         mem_mb=16000,
         runtime=2880,
+    params:
+        classifier=lambda wildcards: config["classifiers"][wildcards.classifier],
+        seed=config["seed"],
+        code=code("classifier.py"),
     script:
         "../scripts/classifier.py"

@@ -4,6 +4,8 @@ rule data:
         val=f"{RESULTS}/data/val.h5",
     log:
         f"{RESULTS}/logs/data.log",
+    conda:
+        "../../envs/torch.yaml"
     threads: 8
     resources:
         mem_mb=4000,

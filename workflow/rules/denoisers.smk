@@ -7,17 +7,19 @@ rule denoiser:
     output:
         checkpoint=f"{RESULTS}/denoisers/{{denoiser}}/checkpoint.pt",
         history=f"{RESULTS}/denoisers/{{denoiser}}/history.csv",
-    params:
-        denoiser=lambda wildcards: config["denoisers"][wildcards.denoiser],
-        seed=config["seed"],
-        code=code("denoiser.py"),
     log:
         f"{RESULTS}/logs/denoisers/{{denoiser}}.log",
+    conda:
+        "../../envs/torch.yaml"
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
         mem_mb=16000,
         runtime=5760,
+    params:
+        denoiser=lambda wildcards: config["denoisers"][wildcards.denoiser],
+        seed=config["seed"],
+        code=code("denoiser.py"),
     script:
         "../scripts/denoiser.py"
 
@@ -28,14 +30,16 @@ rule denoised:
         denoiser=f"{RESULTS}/denoisers/{{denoiser}}/checkpoint.pt",
     output:
         f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/{{split}}.h5",
-    params:
-        code=code("denoised.py"),
     log:
         f"{RESULTS}/logs/denoised/{{denoiser}}_{{adversarial_set}}_{{split}}.log",
+    conda:
+        "../../envs/torch.yaml"
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
         mem_mb=8000,
         runtime=120,
+    params:
+        code=code("denoised.py"),
     script:
         "../scripts/denoised.py"

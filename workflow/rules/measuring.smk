@@ -7,19 +7,21 @@ rule measure:
         accuracy=f"{RESULTS}/accuracy/{{classifier}}/{{adversarial_set}}.csv",
         distances=f"{RESULTS}/distances/{{classifier}}/{{adversarial_set}}.csv",
         images=f"{RESULTS}/distances/{{classifier}}/{{adversarial_set}}_images.csv.gz",
+    log:
+        f"{RESULTS}/logs/measure/{{classifier}}_{{adversarial_set}}.log",
+    conda:
+        "../../envs/torch.yaml"
+    threads: config["compute"]["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=12000,
+        runtime=240,
     params:
         measure={key: config["measure"][key] for key in ("split", "images", "metrics")},
         conditions=CONDITIONS,
         splits=SPLITS,
         seed=config["seed"],
         code=code("measure.py"),
-    log:
-        f"{RESULTS}/logs/measure/{{classifier}}_{{adversarial_set}}.log",
-    threads: config["compute"]["threads"]
-    resources:
-        gpu=GPU,
-        mem_mb=12000,
-        runtime=240,
     script:
         "../scripts/measure.py"
 
@@ -30,14 +32,16 @@ rule mean_squared_error:
         data=expand(f"{RESULTS}/data/{{split}}.h5", split=SPLITS),
     output:
         f"{RESULTS}/mse/{{adversarial_set}}.csv",
+    log:
+        f"{RESULTS}/logs/mse/{{adversarial_set}}.log",
+    conda:
+        "../../envs/figures.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
     params:
         conditions=CONDITIONS,
         splits=SPLITS,
         code=code("mean_squared_error.py"),
-    log:
-        f"{RESULTS}/logs/mse/{{adversarial_set}}.log",
-    resources:
-        mem_mb=2000,
-        runtime=60,
     script:
         "../scripts/mean_squared_error.py"

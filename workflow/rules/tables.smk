@@ -25,6 +25,8 @@ rule table1:
         ),
     log:
         f"{RESULTS}/logs/tables/table1.log",
+    conda:
+        "../../envs/figures.yaml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -65,6 +67,8 @@ rule table2:
         ),
     log:
         f"{RESULTS}/logs/tables/table2.log",
+    conda:
+        "../../envs/figures.yaml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -95,6 +99,8 @@ rule table3:
         ),
     log:
         f"{RESULTS}/logs/tables/table3.log",
+    conda:
+        "../../envs/figures.yaml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -125,6 +131,8 @@ rule table4:
         ),
     log:
         f"{RESULTS}/logs/tables/table4.log",
+    conda:
+        "../../envs/figures.yaml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -160,6 +168,8 @@ rule table5:
         ),
     log:
         f"{RESULTS}/logs/tables/table5.log",
+    conda:
+        "../../envs/figures.yaml"
     threads: 1
     resources:
         mem_mb=1000,

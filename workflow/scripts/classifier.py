@@ -22,13 +22,17 @@ def main() -> None:
     train, val = read_split(snakemake.input.train), read_split(snakemake.input.val)
 
     torch.manual_seed(seed)
-    classifier = build_classifier(
-        settings["architecture"],
-        len(train.class_names),
-        settings["input_size"],
-        settings["weights"],
-        settings["options"],
-    ).to(device, memory_format=torch.channels_last)
+    classifier = (
+        build_classifier(
+            settings["architecture"],
+            len(train.class_names),
+            settings["input_size"],
+            settings["weights"],
+            settings["options"],
+        )
+        .to(device)
+        .to(memory_format=torch.channels_last)
+    )
     provenance = artifact_attributes(settings, seed=str(seed), train_sha256=sha256(snakemake.input.train))
     fingerprint = {**provenance, "git_commit": "", "code": dict(snakemake.params.code)}
     resumable = Resumable(

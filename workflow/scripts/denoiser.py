@@ -23,9 +23,8 @@ def main() -> None:
     }
 
     torch.manual_seed(seed)
-    denoiser = build_denoiser(settings["architecture"], settings["width"], settings["residual"]).to(
-        device, memory_format=torch.channels_last
-    )
+    denoiser = build_denoiser(settings["architecture"], settings["width"], settings["residual"])
+    denoiser = denoiser.to(device).to(memory_format=torch.channels_last)
     digests = {name: sha256(path) for name, path in zip(settings["mix"], snakemake.input.adversarial, strict=True)}
     provenance = artifact_attributes(
         settings,
