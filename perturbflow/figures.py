@@ -20,7 +20,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from perturbflow.tables import RAW, condition_label, label, select
+from perturbflow.results import RAW, condition_label, label, select
 
 PALETTE = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#000000", "#F0E442")
 """Okabe and Ito's colours, distinct for colour-blind readers. Adversarial sets take them in the config's order;

@@ -21,7 +21,7 @@ from perturbflow.figures import (
     save_figure,
     set_colors,
 )
-from perturbflow.tables import MissingResultError
+from perturbflow.results import MissingResultError
 
 CLASSIFIERS = ["vgg19", "resnetv2_50", "own_classifier"]
 SETS = ["fgsm_v1", "own_set"]

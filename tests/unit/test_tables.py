@@ -5,13 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from perturbflow.results import LABELS, MissingResultError, condition_label, label, read_results
 from perturbflow.tables import (
-    LABELS,
     TABLES,
-    MissingResultError,
-    condition_label,
-    label,
-    read_results,
     table1,
     table2,
     table3,

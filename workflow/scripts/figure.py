@@ -2,8 +2,8 @@
 
 from perturbflow.figures import propagation_figure, save_figure
 from perturbflow.logs import log_to
+from perturbflow.results import read_results
 from perturbflow.storage import whole_file
-from perturbflow.tables import read_results
 
 
 def main() -> None:

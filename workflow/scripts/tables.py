@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from perturbflow.logs import log_to
+from perturbflow.results import read_results
 from perturbflow.storage import whole_file
-from perturbflow.tables import TABLES, read_results
+from perturbflow.tables import TABLES
 
 
 def main() -> None:
