@@ -4,7 +4,7 @@ from snakemake.utils import min_version
 
 from perturbflow.config import ConfigError, resolve_config
 
-min_version("9.20")
+min_version("9.27")
 
 
 # Without this condition `--configfile mine.yaml` would be merged into the paper's study instead of replacing it.
