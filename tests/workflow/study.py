@@ -1,0 +1,102 @@
+"""A small study in a folder of its own, to run and to change."""
+
+import copy
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+COPIED = ["Snakefile", "config", "envs", "perturbflow", "profiles", "resources", "workflow"]
+
+
+def tiny_config() -> dict[str, Any]:
+    """A study of the smallest size that has every rule: the attacker, one classifier, two sets, one denoiser.
+
+    The denoiser is trained on one of the sets only, so that the other can change without it.
+    """
+    config: dict[str, Any] = copy.deepcopy(yaml.safe_load((ROOT / "config/demo.yaml").read_text(encoding="utf-8")))
+    config["run"] = "tiny"
+    config["data"] |= {"classes": 2, "images_per_class": {"train": 24, "val": 8}, "image_size": 32}
+    config["classifier_defaults"]["input_size"] = 32
+    config["classifier_defaults"]["training"] |= {"max_epochs": 2, "batch_size": 8, "precision": "float32"}
+    small = {"blocks": [1, 1, 1, 1], "width": 0.125}
+    config["classifiers"] = {name: {"architecture": name, "options": small} for name in ("resnet18", "resnetv2_50")}
+    config["adversarial_sets"] = {
+        "fgsm": {
+            "attack": "fgsm",
+            "attacker": "resnet18",
+            "stopping_classifier": "resnet18",
+            "step": 8.0,
+            "max_steps": 2,
+        },
+        "ifgsm": {"attack": "ifgsm", "attacker": "resnet18", "stopping_classifier": None, "step": 8.0, "max_steps": 2},
+    }
+    config["denoisers"] = {
+        "unet": {
+            **config["denoisers"]["unet"],
+            "width": 4,
+            "batch_size": 8,
+            "precision": "float32",
+            "mix": {"fgsm": 1.0},
+            "stages": [{"epochs": 1, "learning_rate": 1e-3, "weight_decay": 0.0, "schedule": "constant"}],
+        }
+    }
+    config["measure"] |= {"classifiers": ["resnetv2_50"], "images": 16}
+    config["tables"] = {"table1": {"classifier": "resnetv2_50", "denoiser": "unet"}}
+    return config
+
+
+class Study:
+    """A copy of the workflow in a folder of its own, with its config and its results."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.first_run: Counter[str] = Counter()
+
+    def configure(self, config: dict[str, Any]) -> None:
+        (self.folder / "config/tiny.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replace a text that must occur in a file of the workflow."""
+        file = self.folder / path
+        text = file.read_text(encoding="utf-8")
+        assert old in text, f"{path} has no {old!r}"
+        file.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        result = subprocess.run(
+            [sys.executable, "-m", "snakemake", "--configfile", "config/tiny.yaml", "--cores", "2", *arguments],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=900,
+        )
+        if check:
+            assert result.returncode == 0, result.stdout
+        return result
+
+    def run(self, *arguments: str) -> Counter[str]:
+        """Run and say which jobs ran, as `rule wildcard=value, ...`."""
+        return jobs(self.snakemake(*arguments).stdout)
+
+    def copy_to(self, folder: Path) -> "Study":
+        """A copy in which files have the same times, so that nothing in it is stale."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Study(folder)
+
+
+def jobs(output: str) -> Counter[str]:
+    """The jobs in what Snakemake printed, but for `all`."""
+    found = re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?:    .*\n)*)", output, re.MULTILINE)
+    named = []
+    for rule, block in found:
+        wildcards = re.search(r"^    wildcards: (.*)$", block, re.MULTILINE)
+        named.append(f"{rule} {wildcards[1]}" if wildcards else rule)
+    return Counter(name for name in named if name != "all")

@@ -1,0 +1,167 @@
+"""Which jobs run after which change. Every test starts from a finished study and really runs Snakemake."""
+
+from collections import Counter
+from pathlib import Path
+
+import h5py
+import pandas as pd
+import pytest
+
+from tests.workflow.study import Study, jobs, tiny_config
+
+pytestmark = pytest.mark.workflow
+
+TABLES = [f"table{number}" for number in range(1, 6)]
+FIGURES = ["figure figure=figure2", "figure figure=figure3"]
+SETS = ["fgsm", "ifgsm"]
+SPLITS = ["train", "val"]
+
+
+def of_set(adversarial_set: str) -> list[str]:
+    """The jobs that make and measure one adversarial set."""
+    return [
+        *(f"adversarial adversarial_set={adversarial_set}, split={split}" for split in SPLITS),
+        *denoised(adversarial_set),
+        *measured(adversarial_set),
+    ]
+
+
+def denoised(adversarial_set: str) -> list[str]:
+    return [f"denoised denoiser=unet, adversarial_set={adversarial_set}, split={split}" for split in SPLITS]
+
+
+def measured(adversarial_set: str) -> list[str]:
+    return [
+        f"mean_squared_error adversarial_set={adversarial_set}",
+        f"measure classifier=resnetv2_50, adversarial_set={adversarial_set}",
+    ]
+
+
+def test_the_first_run_runs_every_job_once(finished_study: Study) -> None:
+    assert finished_study.first_run == Counter(
+        [
+            "data",
+            "classifier classifier=resnet18",
+            "classifier classifier=resnetv2_50",
+            "denoiser denoiser=unet",
+            *of_set("fgsm"),
+            *of_set("ifgsm"),
+            *TABLES,
+            *FIGURES,
+        ]
+    )
+
+
+def test_a_second_run_does_nothing(study: Study) -> None:
+    assert study.run() == Counter()
+
+
+def test_a_moved_study_does_nothing(study: Study, tmp_path: Path) -> None:
+    moved = Study((study.folder).rename(tmp_path / "elsewhere"))
+    assert moved.run() == Counter()
+
+
+def test_the_step_of_one_attack_reruns_that_set_and_what_follows(study: Study) -> None:
+    config = tiny_config()
+    config["adversarial_sets"]["ifgsm"]["step"] = 4.0
+    study.configure(config)
+    # Table 2 lists the steps; Table 3 is about the classifiers alone.
+    assert study.run() == Counter([*of_set("ifgsm"), "table1", "table2", "table4", "table5", *FIGURES])
+
+
+def test_the_step_of_an_attack_that_a_denoiser_is_trained_on_reruns_the_denoiser_too(study: Study) -> None:
+    config = tiny_config()
+    config["adversarial_sets"]["fgsm"]["step"] = 4.0
+    study.configure(config)
+    follows = [*of_set("fgsm"), "denoiser denoiser=unet", *denoised("ifgsm"), *measured("ifgsm")]
+    assert jobs(study.snakemake("--dry-run").stdout) == Counter(
+        [*follows, "table1", "table2", "table4", "table5", *FIGURES]
+    )
+
+
+def test_the_colour_of_a_figure_reruns_that_figure_alone(study: Study) -> None:
+    config = tiny_config()
+    config["figures"]["figure2"]["colors"] = {"fgsm": "#117733"}
+    study.configure(config)
+    assert study.run() == Counter(["figure figure=figure2"])
+
+
+def test_how_it_runs_reruns_nothing(study: Study) -> None:
+    config = tiny_config()
+    config["compute"] |= {"batch_size": 7, "threads": 2}
+    study.configure(config)
+    assert study.run() == Counter()
+
+
+def test_the_code_of_the_attacks_reruns_the_sets_but_no_classifier(study: Study) -> None:
+    study.edit("perturbflow/attacks.py", "images = images.detach()", "images = images.clone().detach()")
+    expected = [*of_set("fgsm"), *of_set("ifgsm"), "denoiser denoiser=unet"]
+    assert jobs(study.snakemake("--dry-run").stdout) == Counter([*expected, "table1", "table4", "table5", *FIGURES])
+
+
+def test_the_code_of_the_distances_reruns_measuring_alone(study: Study) -> None:
+    study.edit(
+        "perturbflow/distances.py",
+        "return pair.distance / pair.n_elements",
+        "return pair.distance / (0 + pair.n_elements)",
+    )
+    assert study.run() == Counter(
+        [*(f"measure classifier=resnetv2_50, adversarial_set={name}" for name in SETS), "table1", "table5", *FIGURES]
+    )
+
+
+def test_the_code_of_the_figures_reruns_the_figures_alone(study: Study) -> None:
+    study.edit(
+        "perturbflow/figures.py",
+        "from __future__ import annotations",
+        "from __future__ import annotations\n\nUNUSED = 0",
+    )
+    assert study.run() == Counter(FIGURES)
+
+
+def test_a_comment_a_docstring_and_layout_rerun_nothing(study: Study) -> None:
+    for module in (study.folder / "perturbflow").glob("*.py"):
+        module.write_text(module.read_text(encoding="utf-8") + "\n\n# A new comment.\n", encoding="utf-8")
+    study.edit("perturbflow/attacks.py", '"""Gradient of the cross-entropy', '"""The gradient of the cross-entropy')
+    study.edit("workflow/scripts/measure.py", "def main() -> None:", "def main() -> None:  # measures\n")
+    assert study.run() == Counter()
+
+
+def test_one_artifact_can_be_asked_for_by_its_path(study: Study) -> None:
+    results = study.folder / "results/tiny"
+    (results / "distances/resnetv2_50/ifgsm.csv").unlink()
+    (results / "distances/resnetv2_50/fgsm.csv").unlink()
+    ran = study.run("results/tiny/distances/resnetv2_50/ifgsm.csv")
+    assert ran == Counter(["measure classifier=resnetv2_50, adversarial_set=ifgsm"])
+    assert (results / "distances/resnetv2_50/ifgsm.csv").exists()
+    assert not (results / "distances/resnetv2_50/fgsm.csv").exists()
+
+
+def test_a_path_with_an_unknown_name_is_refused(study: Study) -> None:
+    result = study.snakemake("results/tiny/distances/resnetv2_50/fgsm_v9.csv", check=False)
+    assert result.returncode != 0
+    assert "fgsm_v9" in result.stdout
+
+
+def test_the_artifacts_are_what_the_documentation_says(finished_study: Study) -> None:
+    results = finished_study.folder / "results/tiny"
+    with h5py.File(results / "adversarial/fgsm/train.h5") as adversarial, h5py.File(results / "data/train.h5") as data:
+        assert adversarial["images"].shape == data["images"].shape == (48, 32, 32, 3)
+        assert adversarial["images"].dtype == "float32"
+        assert (adversarial["label"][:] == data["label"][:]).all()
+        largest_change = abs(adversarial["images"][:] - data["images"][:]).max(axis=(1, 2, 3))
+        assert (largest_change <= 8.0 * adversarial["steps"][:] + 1e-4).all()
+        assert not largest_change[adversarial["already_misclassified"][:]].any()
+        accuracy_during_attack = 1 - (adversarial["succeeded"][:] | adversarial["already_misclassified"][:]).mean()
+        assert set(adversarial.attrs) >= {"config", "versions", "git_commit", "attacker_sha256"}
+    accuracy = pd.read_csv(results / "accuracy/resnetv2_50/fgsm.csv")
+    assert len(accuracy) == 4
+    distances = pd.read_csv(results / "distances/resnetv2_50/fgsm.csv")
+    assert distances.groupby("denoiser").position.apply(list).to_dict() == {
+        "none": [*range(1, 9)],
+        "unet": [*range(1, 9)],
+    }
+    per_image = pd.read_csv(results / "distances/resnetv2_50/fgsm_images.csv.gz")
+    means = per_image.groupby(["denoiser", "position"]).cosine.mean().reset_index(drop=True)
+    assert means.tolist() == pytest.approx(distances.cosine_mean.tolist())
+    assert 0 <= accuracy_during_attack <= 1
