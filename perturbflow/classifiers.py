@@ -12,10 +12,13 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from timm.models import load_state_dict
+from timm.models.densenet import _filter_torchvision_pretrained as timm_names_of_densenet
 from timm.models.inception_resnet_v2 import InceptionResnetV2
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.senet import SENet, SEResNetBlock
 from timm.models.vgg import VGG, ClassifierHead, ConvMlp
+from timm.models.vgg import _filter_fn as timm_names_of_vgg
 from timm.models.vgg import cfgs as vgg_configurations
 from torch import Tensor, nn
 
@@ -42,12 +45,14 @@ class Architecture:
     taps: gives the taps of a network that `build` made.
     timm_name: timm's name, under which its ImageNet weights are found.
     adjust: what is changed after the weights are loaded, or nothing.
+    timm_names: gives weights that carry torchvision's names those of timm, where the two differ.
     """
 
     build: Callable[..., nn.Module]
     taps: Callable[[nn.Module], Sequence[Tap]]
     timm_name: str
     adjust: Callable[[nn.Module], None] = lambda network: None
+    timm_names: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda state: state
 
 
 class Classifier(nn.Module):
@@ -108,7 +113,6 @@ def _resnet18(n_classes: int, blocks: Sequence[int] = (2, 2, 2, 2), width: float
         tuple(blocks),
         num_classes=n_classes,
         channels=tuple(_scaled((64, 128, 256, 512), width)),
-        stem_width=_scaled((64,), width)[0],
     )
 
 
@@ -254,12 +258,12 @@ def _densenet201_taps(network: Any) -> list[Tap]:
 ARCHITECTURES: dict[str, Architecture] = {
     "resnet18": Architecture(_resnet18, _resnet18_taps, "resnet18"),
     "resnetv2_50": Architecture(_resnetv2_50, _resnetv2_50_taps, "resnetv2_50"),
-    "vgg19": Architecture(_vgg19, _vgg19_taps, "vgg19"),
+    "vgg19": Architecture(_vgg19, _vgg19_taps, "vgg19", timm_names=timm_names_of_vgg),
     "senet154": Architecture(_senet154, _senet154_taps, "legacy_senet154"),
     "inception_resnet_v2": Architecture(
         _inception_resnet_v2, _inception_resnet_v2_taps, "inception_resnet_v2", _unstride_inception_resnet_v2
     ),
-    "densenet201": Architecture(_densenet201, _densenet201_taps, "densenet201"),
+    "densenet201": Architecture(_densenet201, _densenet201_taps, "densenet201", timm_names=timm_names_of_densenet),
 }
 
 
@@ -302,33 +306,29 @@ def build_classifier(
 def _with_weights_of_file(entry: Architecture, n_classes: int, options: dict[str, Any], path: Path) -> nn.Module:
     if not path.is_file():
         raise FileNotFoundError(f"weights: {path} does not exist; give a file, `imagenet` or `none`.")
-    if path.suffix == ".pt":
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if "network" in checkpoint:
-            network = entry.build(n_classes, **options)
-            _load_all_but_other_head(network, checkpoint["network"], path)
-            return network
-    if options:
-        raise ValueError(f"weights: {path} is not a perturbflow checkpoint, so it cannot fit {options}")
     try:
-        return timm.create_model(
-            entry.timm_name,
-            pretrained=True,
-            num_classes=n_classes,
-            pretrained_cfg_overlay={"file": str(path)},
-        )
-    except (RuntimeError, KeyError) as error:
-        raise ValueError(f"weights: {path} does not fit {entry.timm_name}: {error}") from error
+        state = load_state_dict(str(path))
+        state = entry.timm_names(state.get("network", state))
+    except Exception as error:  # of many kinds: whatever the formats' readers raise
+        raise ValueError(f"weights: {path} cannot be read as a file of weights: {error}") from error
+    network = entry.build(n_classes, **options)
+    _load_all_but_other_head(network, state, path)
+    return network
 
 
-def _load_all_but_other_head(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    head = {name for name, module in network.named_modules() if module is network.get_classifier()}  # type: ignore[operator]
+def _load_all_but_other_head(network: nn.Module, state: Mapping[str, Any], path: Path) -> None:
+    """Load the weights. Raises ValueError where any but the last layer's is missing, left over or of another shape."""
+    head = next(name for name, module in network.named_modules() if module is network.get_classifier())  # type: ignore[operator]
     own = network.state_dict()
-    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    left_out = {name.rpartition(".")[0] for name in set(own) ^ set(fitting)}
-    if left_out - head:
-        raise ValueError(f"weights: {path} does not fit at {', '.join(sorted(left_out - head)[:3])}")
-    network.load_state_dict(fitting, strict=False)
+    unfit = [
+        name
+        for name in {**own, **state}
+        if name not in own or name not in state or own[name].shape != getattr(state[name], "shape", None)
+    ]
+    # Files older than PyTorch 0.4.1 lack the counters of batch normalisation, which only count.
+    if misfit := [name for name in unfit if name.rpartition(".")[0] != head and "num_batches" not in name]:
+        raise ValueError(f"weights: {path} does not fit the network at {', '.join(misfit[:3])}")
+    network.load_state_dict({name: value for name, value in state.items() if name not in unfit}, strict=False)
 
 
 def count_parameters(classifier: Classifier) -> int:
