@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -62,11 +61,11 @@ class Resumable:
         if not self.path.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            logger.warning("%s cannot be read (%s); the training starts again.", self.path, error)
+            state: Any = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:  # of many kinds, depending on where the file is damaged
+            logger.warning("%s cannot be read (%s); the training starts again.", self.path, type(error).__name__)
             return None
-        if state["fingerprint"] != self.fingerprint:
+        if not isinstance(state, dict) or state.get("fingerprint") != self.fingerprint:
             logger.warning("%s is of a training with other settings or data; it starts again.", self.path)
             return None
         logger.info("resumed from %s after epoch %d", self.path, state["epoch"])
