@@ -21,7 +21,7 @@ def _conv(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential
 
 
 class UNet(nn.Module):
-    """U-Net as the winners of the NIPS 2017 defence used it (Liao et al. 2018, their DUNET).
+    """U-Net as the winners of the NIPS 2017 defence challenge used it (Liao et al. 2018, their DUNET).
 
     Five levels of 1, 2, 4, 4, 4 times `width` channels with 2, 3, 3, 3, 3 convolutions; the first of each level but
     the top halves the size; on the way up bilinear doubling, concatenation with the way down, convolutions.
@@ -61,7 +61,10 @@ class UNet(nn.Module):
 
 
 class _FusionLevel(nn.Module):
-    """A level of FusionNet: convolution, residual block of three convolutions, convolution."""
+    """A level of FusionNet: convolution, residual block of three convolutions, convolution.
+
+    A ReLU follows the third convolution too, before the sum, as in the code of FusionNet's authors.
+    """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -78,8 +81,9 @@ class _FusionLevel(nn.Module):
 class FusionNet(nn.Module):
     """FusionNet (Quan et al. 2016): an encoder and decoder of residual levels, joined by sums.
 
-    Levels of 1, 2, 4, 8 times `width` channels and a bridge of 16 times; max pooling down, transposed
-    convolution up; each level of the decoder adds the encoder's map of the same size.
+    Levels of 1, 2, 4, 8 times `width` channels and a bridge of 16 times; all convolutions 3x3; max pooling down,
+    transposed convolution up; each level of the decoder adds the encoder's map of the same size. The output is
+    linear, for pixels instead of the probabilities of the original.
     """
 
     def __init__(self, width: int) -> None:
@@ -92,7 +96,7 @@ class FusionNet(nn.Module):
         self.bridge = _FusionLevel(8 * width, 16 * width)
         self.grow = nn.ModuleList(
             nn.Sequential(
-                nn.ConvTranspose2d(2 * channels_out, channels_out, 2, 2, bias=False),
+                nn.ConvTranspose2d(2 * channels_out, channels_out, 3, 2, padding=1, output_padding=1, bias=False),
                 nn.BatchNorm2d(channels_out),
                 nn.ReLU(inplace=True),
             )
@@ -116,14 +120,15 @@ class FusionNet(nn.Module):
         return output
 
 
+# Each takes the width and has a convolution `last` that makes its output.
 DENOISERS: dict[str, Callable[[int], nn.Module]] = {"unet": UNet, "fusionnet": FusionNet}
 
 
 class Denoiser(nn.Module):
     """A network that takes pixels and gives pixels.
 
-    forward: float (B, 3, H, W) in 0..255 -> the same, not clipped. With `residual` the network's output is added
-    to its input and starts at zero, so that training starts from doing nothing to the image.
+    forward: float (B, 3, H, W) in 0..255 -> the same, not clipped; H and W are multiples of 16. With `residual` the
+    network's output is added to its input and starts at zero, so that training starts from doing nothing to the image.
     """
 
     def __init__(self, network: nn.Module, residual: bool) -> None:
@@ -136,7 +141,13 @@ class Denoiser(nn.Module):
             nn.init.zeros_(last.bias)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Denoised pixels (B, 3, H, W)."""
+        """Denoised pixels (B, 3, H, W). Raises ValueError where H or W is not a multiple of 16."""
+        if any(size % 16 for size in pixels.shape[-2:]):
+            height, width = pixels.shape[-2:]
+            raise ValueError(
+                f"a denoiser halves its images four times, so that {height} x {width} pixels do not fit; "
+                "set data.image_size to a multiple of 16"
+            )
         output = self.network(pixels / 127.5 - 1)
         if self.residual:
             # The network speaks in pixels here: perturbations are a few pixel steps wide.
