@@ -148,11 +148,9 @@ class Denoiser(nn.Module):
                 f"a denoiser halves its images four times, so that {height} x {width} pixels do not fit; "
                 "set data.image_size to a multiple of 16"
             )
-        output = self.network(pixels / 127.5 - 1)
-        if self.residual:
-            # The network speaks in pixels here: perturbations are a few pixel steps wide.
-            return pixels + output
-        return (output + 1) * 127.5
+        normalized = pixels / 127.5 - 1
+        output: Tensor = self.network(normalized)
+        return ((normalized + output if self.residual else output) + 1) * 127.5
 
 
 def build_denoiser(architecture: str, width: int, residual: bool) -> Denoiser:

@@ -167,11 +167,11 @@ def test_the_network_sees_minus_one_to_one():
     torch.testing.assert_close(Denoiser(nn.Identity(), residual=False)(pixels), pixels, atol=1e-3, rtol=0)
 
 
-def test_a_correction_is_in_pixels():
+def test_a_correction_is_in_the_units_of_the_networks_input():
     denoiser = build("unet")
     with torch.no_grad():
-        denoiser.network.last.bias.fill_(2.5)
-        torch.testing.assert_close(denoiser(random_pixels()), random_pixels() + 2.5)
+        denoiser.network.last.bias.fill_(0.02)
+        torch.testing.assert_close(denoiser(random_pixels()), random_pixels() + 0.02 * 127.5)
 
 
 def test_an_unknown_denoiser_is_refused_by_name():
