@@ -1,12 +1,13 @@
 """FGSM, i-FGSM and mi-FGSM that stop image by image as soon as a classifier errs (Section 2.1 of the paper).
 
-They are Foolbox attacks: `attack(model, inputs, criterion, epsilons=...)` works wherever a Foolbox attack does.
+They are Foolbox attacks: `attack(model, inputs, criterion, epsilons=...)` works on every PyTorchModel of Foolbox.
 The gradient comes from `model`, the attacker. Which classifier has to err is said by the criterion:
 `MisclassifiedBy(labels, stopping_classifier)`, or Foolbox's `Misclassification(labels)` for the attacker itself.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from foolbox.attacks.base import FixedEpsilonAttack, get_criterion, raise_if_kwargs
 from foolbox.criteria import Misclassification
 from foolbox.distances import linf
-from torch import Tensor
+from torch import Tensor, nn
 
 Network = Callable[[Tensor], Tensor]
 
@@ -44,7 +45,8 @@ class Attacked:
 
     index: int64 (B,), their positions in the input. images: float (B, C, H, W). steps: int64 (B,), steps taken.
     succeeded: bool (B,), the attack made the stopping classifier err. already_misclassified: bool (B,), it erred on
-    the image itself, which is left as it is, with 0 steps.
+    the image itself, which is left as it is, with 0 steps. Without early stop nobody asks about the image itself:
+    already_misclassified is false throughout, and succeeded says whether the stopping classifier errs at the end.
     """
 
     index: Tensor
@@ -54,14 +56,22 @@ class Attacked:
     already_misclassified: Tensor
 
 
+@torch.enable_grad()
 def input_gradient(classifier: Network, images: Tensor, labels: Tensor) -> Tensor:
     """Gradient of the cross-entropy J(theta, x, y) with respect to the pixels, image by image: like `images`.
 
     The losses are summed, not averaged, so that an image's gradient does not depend on its batch.
     """
     images = images.detach().requires_grad_()
-    loss = F.cross_entropy(classifier(images), labels, reduction="sum")
+    # In double precision from the logits on: in single precision 1 - softmax, a factor of the gradient, is lost in
+    # rounding for confidently recognised images, and the signs become wrong from a margin of 15 on.
+    loss = F.cross_entropy(classifier(images).double(), labels, reduction="sum")
     return torch.autograd.grad(loss, images)[0]
+
+
+def _require_evaluation_mode(network: Network, role: str) -> None:
+    if isinstance(network, nn.Module) and network.training:
+        raise ValueError(f"the {role} is in training mode, where outputs depend on the batch; call its eval() first")
 
 
 @torch.no_grad()
@@ -75,11 +85,16 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
     step: length of a step in each pixel, epsilon in the paper's equations, in the units of the bounds.
     max_steps: limit on the number of steps. early_stop: finish an image as soon as the stopping classifier errs.
     batch_size: images worked on at once; None is all. It changes speed and memory, not results.
+
+    Raises ValueError where one of the numbers is not positive.
     """
 
     distance = linf
 
     def __init__(self, *, step: float, max_steps: int, early_stop: bool = True, batch_size: int | None = None) -> None:
+        for name, value in {"step": step, "max_steps": max_steps, "batch_size": batch_size}.items():
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is {value}; it must be positive")
         self.step = step
         self.max_steps = max_steps
         self.early_stop = early_stop
@@ -104,8 +119,10 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
         """Attack (N, C, H, W) images of any type with labels (N,) and give them back as they finish.
 
         Finished images leave the batch and waiting ones take their place, so that the networks run on full batches
-        of undecided images only.
+        of undecided images only. Raises ValueError for a network in training mode.
         """
+        _require_evaluation_mode(attacker, "attacked model")
+        _require_evaluation_mode(stopping_classifier, "stopping classifier")
         batch_size = self.batch_size or max(1, len(images))
         ready = active = _Walk.none(images)
         n_begun = 0
@@ -157,18 +174,15 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
         stopping_classifier = criterion.classifier if isinstance(criterion, MisclassifiedBy) else model
         # A hair more than epsilon, so that n * step with rounding still allows n steps.
         steps_within = math.floor(epsilon / self.step * (1 + 1e-9))
-        limited = self._limited_to(min(self.max_steps, steps_within))
-        result = images.raw.clone()
+        limited = copy.copy(self)
+        limited.max_steps = min(self.max_steps, steps_within)
+        # Integer pixels cannot hold the perturbation.
+        result = images.raw.clone() if images.raw.is_floating_point() else images.raw.float()
         if limited.max_steps > 0:
             bounds = (model.bounds.lower, model.bounds.upper)
             for part in limited.stream(model, stopping_classifier, images.raw, criterion.labels.raw, bounds):
                 result[part.index] = part.images
         return restore_type(ep.astensor(result))
-
-    def _limited_to(self, max_steps: int) -> GradientSignAttack:
-        limited = type(self).__new__(type(self))
-        limited.__dict__.update(self.__dict__, max_steps=max_steps)
-        return limited
 
 
 class FGSM(GradientSignAttack):

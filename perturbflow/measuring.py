@@ -11,9 +11,13 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from perturbflow.classifiers import Classifier
-from perturbflow.distances import METRICS, MapPair
+from perturbflow.distances import METRICS
 from perturbflow.evaluation import pixels_of
 from perturbflow.storage import Array
+
+# Elements of clean maps that are compared at once on the CPU: the operands in double precision then stay in its cache.
+# Fresh memory for whole batches of them costs ten times the arithmetic.
+ELEMENTS_AT_ONCE = 2**17
 
 
 def sample_rows(n_images: int, n_sampled: int, seed: int) -> Array:
@@ -37,28 +41,35 @@ def layer_distances(
     the same few images passes the classifier once; each distance is computed while the map goes by.
     Returns for each metric float64 (n_versions, n_taps, N), and `n_elements` int64 (n_taps,).
     """
-    n_taps = len(classifier.taps)
-    result: dict[str, Array] = {metric: np.empty((len(versions), n_taps, len(clean))) for metric in metrics}
-    result["n_elements"] = np.zeros(n_taps, dtype=np.int64)
+    shape = (len(versions), len(classifier.taps), len(clean))
+    # They stay on the device to the end: to fetch a number is to wait for all work before it.
+    results = {metric: torch.empty(shape, dtype=torch.float64, device=device) for metric in metrics}
+    n_elements = np.zeros(len(classifier.taps), dtype=np.int64)
     images_at_once = max(1, batch_size // (1 + len(versions)))
 
-    def receiver(rows: slice, n_images: int) -> Callable[[int, Tensor], None]:
+    def receiver(first_row: int, n_images: int) -> Callable[[int, Tensor], None]:
         def receive(position: int, feature_map: Tensor) -> None:
             clean_map, *other_maps = feature_map.split(n_images)
-            for version, other_map in enumerate(other_maps):
-                pair = MapPair(clean_map, other_map)
-                result["n_elements"][position] = pair.n_elements
-                for metric in metrics:
-                    result[metric][version, position, rows] = METRICS[metric](pair).cpu().numpy()
+            n_elements[position] = clean_map[0].numel()
+            compared_at_once = max(1, ELEMENTS_AT_ONCE // clean_map[0].numel()) if device.type == "cpu" else n_images
+            for start in range(0, n_images, compared_at_once):
+                images = slice(start, min(start + compared_at_once, n_images))
+                rows = slice(first_row + images.start, first_row + images.stop)
+                clean_part = clean_map[images].double()
+                for version, other_map in enumerate(other_maps):
+                    other_part = other_map[images].double()
+                    for metric in metrics:
+                        results[metric][version, position, rows] = METRICS[metric](clean_part, other_part)
 
         return receive
 
-    for start in range(0, len(clean), images_at_once):
-        rows = slice(start, min(start + images_at_once, len(clean)))
-        batch = np.concatenate([clean[rows].astype(np.float32), *(version[rows] for version in versions.values())])
-        with classifier.observed(receiver(rows, rows.stop - rows.start)):
+    for first_row in range(0, len(clean), images_at_once):
+        rows = slice(first_row, first_row + images_at_once)
+        clean_batch = clean[rows].astype(np.float32)
+        batch = np.concatenate([clean_batch, *(version[rows] for version in versions.values())])
+        with classifier.observed(receiver(first_row, len(clean_batch))):
             classifier(pixels_of(batch, device))
-    return result
+    return {**{metric: values.cpu().numpy() for metric, values in results.items()}, "n_elements": n_elements}
 
 
 def summary(values: Array, confidence: float = 0.95) -> dict[str, float]:
