@@ -42,6 +42,7 @@ def main() -> None:
         image_writer(snakemake.output[0], n_images, split.images.shape[1:], "float32", attributes) as file,
         tqdm(total=n_images, unit="image") as progress,
     ):
+        stored = file["images"]
         for part in attack.stream(
             attacker,
             stopping_classifier,
@@ -51,7 +52,7 @@ def main() -> None:
             rows = part.index.cpu().numpy()
             images = part.images.permute(0, 2, 3, 1).cpu().numpy()
             for row, image in zip(rows, images, strict=True):
-                file["images"][row] = image
+                stored[row] = image
             steps[rows] = part.steps.cpu().numpy()
             succeeded[rows] = part.succeeded.cpu().numpy()
             already_misclassified[rows] = part.already_misclassified.cpu().numpy()
