@@ -19,6 +19,9 @@ except ConfigError as error:
     raise WorkflowError(str(error))
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/classifiers.smk"

@@ -202,6 +202,8 @@ def _senet154_taps(network: Any) -> list[Tap]:
 
 def _inception_resnet_v2(n_classes: int, blocks: Sequence[int] = (10, 20, 9)) -> nn.Module:
     network = InceptionResnetV2(num_classes=n_classes)
+    if any(count > full for count, full in zip(blocks, (10, 20, 9), strict=True)):
+        raise ValueError(f"inception_resnet_v2 has 10, 20 and 9 blocks; blocks can lower them, got {list(blocks)}")
     for repeat, count in zip(("repeat", "repeat_1", "repeat_2"), blocks, strict=True):
         setattr(network, repeat, getattr(network, repeat)[:count])
     return network

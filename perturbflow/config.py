@@ -235,6 +235,8 @@ def _explain(error: jsonschema.ValidationError) -> str:
             return f"must be at most {limit}, got {value}"
         case "exclusiveMinimum":
             return f"must be greater than {limit}, got {value}"
+        case "multipleOf":
+            return f"must be a multiple of {limit}, got {value}"
         case "minItems" | "minProperties" | "minLength":
             return f"needs at least {limit}, has {len(value)}"
         case "maxItems":

@@ -148,9 +148,8 @@ class Denoiser(nn.Module):
                 f"a denoiser halves its images four times, so that {height} x {width} pixels do not fit; "
                 "set data.image_size to a multiple of 16"
             )
-        normalized = pixels / 127.5 - 1
-        output: Tensor = self.network(normalized)
-        return ((normalized + output if self.residual else output) + 1) * 127.5
+        output: Tensor = self.network(pixels / 127.5 - 1)
+        return pixels + 127.5 * output if self.residual else 127.5 * (output + 1)
 
 
 def build_denoiser(architecture: str, width: int, residual: bool) -> Denoiser:

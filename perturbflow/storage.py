@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` on success, remove it on any error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # What a killed process left; a live one that writes the same file loses it and fails, instead of a mixture.
+    for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        left_over.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary

@@ -158,6 +158,7 @@ MISTAKES = [
     # ranges
     ("adversarial_sets.fgsm.step", -1, "adversarial_sets.fgsm.step: must be greater than 0, got -1"),
     ("adversarial_sets.fgsm.step", 256, "adversarial_sets.fgsm.step: must be at most 255, got 256"),
+    ("data.image_size", 40, "data.image_size: must be a multiple of 16, got 40"),
     ("adversarial_sets.fgsm.max_steps", 0, "adversarial_sets.fgsm.max_steps: must be at least 1, got 0"),
     ("classifiers", {}, "classifiers: needs at least 1, has 0"),
     ("denoisers.unet.stages", [], "denoisers.unet.stages: needs at least 1, has 0"),

@@ -173,3 +173,13 @@ def test_images_of_another_type_or_shape(path, shape, dtype):
         file["images"] = np.zeros(shape, dtype)
     with pytest.raises(BadFileError, match=r"train\.h5: images must be uint8 \(N, H, W, 3\)"):
         read_split(path)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    left_over = tmp_path / ".set.h5.12345.part"
+    left_over.write_bytes(b"half")
+    other = tmp_path / ".other.h5.12345.part"
+    other.write_bytes(b"half")
+    with whole_file(tmp_path / "set.h5") as temporary:
+        temporary.write_bytes(b"whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "set.h5"]

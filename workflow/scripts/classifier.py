@@ -33,7 +33,10 @@ def main() -> None:
         .to(device)
         .to(memory_format=torch.channels_last)
     )
-    provenance = artifact_attributes(settings, seed=str(seed), train_sha256=sha256(snakemake.input.train))
+    digests = {"train_sha256": sha256(snakemake.input.train)}
+    if snakemake.input.weights:
+        digests["weights_sha256"] = sha256(snakemake.input.weights)
+    provenance = artifact_attributes(settings, seed=str(seed), **digests)
     fingerprint = {**provenance, "git_commit": "", "code": dict(snakemake.params.code)}
     resumable = Resumable(
         Path(snakemake.output.checkpoint).with_name("resume.pt"), json.dumps(fingerprint, sort_keys=True)
