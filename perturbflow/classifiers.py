@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,16 +43,16 @@ class Architecture:
     """A network of the registry.
 
     build: makes the network from the number of classes and the keyword arguments that shrink it.
-    taps: gives the taps of a network that `build` made.
+    taps: gives the taps of a network that `build` made and `adjust` changed.
     timm_name: timm's name, under which its ImageNet weights are found.
-    adjust: what is changed after the weights are loaded, or nothing.
+    adjust: changes the network that timm knows, for an input of so many pixels; or does nothing.
     timm_names: gives weights that carry torchvision's names those of timm, where the two differ.
     """
 
     build: Callable[..., nn.Module]
     taps: Callable[[nn.Module], Sequence[Tap]]
     timm_name: str
-    adjust: Callable[[nn.Module], None] = lambda network: None
+    adjust: Callable[[nn.Module, int], None] = lambda network, input_size: None
     timm_names: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda state: state
 
 
@@ -209,7 +210,7 @@ def _inception_resnet_v2(n_classes: int, blocks: Sequence[int] = (10, 20, 9)) ->
     return network
 
 
-def _unstride_inception_resnet_v2(network: Any) -> None:
+def _unstride_inception_resnet_v2(network: Any, input_size: int) -> None:
     """The paper's adjustment: the first convolution, of stride 2 at 299 px, gets stride 1 for 128 px."""
     network.conv2d_1a.conv.stride = (1, 1)
 
@@ -257,6 +258,27 @@ def _densenet201_taps(network: Any) -> list[Tap]:
     ]
 
 
+def _fc_to_conv(network: Any, input_size: int) -> None:
+    """Average pooling and FC become one convolution over the whole last map, 4x4 at 128 px (Section 4 of the paper)."""
+    side = -(-input_size // 4) // 8  # the stem halves twice, rounding up; the transitions three times, rounding down
+    convolution = nn.Conv2d(network.num_features, network.num_classes, side)
+    network.global_pool = nn.Identity()
+    network.classifier = nn.Sequential(OrderedDict(conv=convolution, flatten=nn.Flatten()))
+
+
+def _prelu_after_fc(network: Any, input_size: int) -> None:
+    """A PReLU of slope 0.25 after the FC (Section 4 of the paper)."""
+    network.classifier = nn.Sequential(OrderedDict(fc=network.classifier, prelu=nn.PReLU(init=0.25)))
+
+
+def _densenet201_conv_taps(network: Any) -> list[Tap]:
+    return [*_densenet201_taps(network)[:-1], Tap("1 conv", "classifier")]
+
+
+def _densenet201_prelu_taps(network: Any) -> list[Tap]:
+    return [*_densenet201_taps(network)[:-1], Tap("1 pool, 1 FC, 1 PReLU", "classifier")]
+
+
 ARCHITECTURES: dict[str, Architecture] = {
     "resnet18": Architecture(_resnet18, _resnet18_taps, "resnet18"),
     "resnetv2_50": Architecture(_resnetv2_50, _resnetv2_50_taps, "resnetv2_50"),
@@ -266,6 +288,12 @@ ARCHITECTURES: dict[str, Architecture] = {
         _inception_resnet_v2, _inception_resnet_v2_taps, "inception_resnet_v2", _unstride_inception_resnet_v2
     ),
     "densenet201": Architecture(_densenet201, _densenet201_taps, "densenet201", timm_names=timm_names_of_densenet),
+    "densenet201_conv": Architecture(
+        _densenet201, _densenet201_conv_taps, "densenet201", _fc_to_conv, timm_names_of_densenet
+    ),
+    "densenet201_prelu": Architecture(
+        _densenet201, _densenet201_prelu_taps, "densenet201", _prelu_after_fc, timm_names_of_densenet
+    ),
 }
 
 
@@ -293,19 +321,19 @@ def build_classifier(
     if unknown := [name for name in options if name not in allowed]:
         raise ValueError(f"{architecture} takes no option {unknown[0]}; it takes: {', '.join(allowed)}")
 
-    if weights == "none":
-        network = entry.build(n_classes, **options)
-    elif weights == "imagenet":
+    if weights == "imagenet":
         if options:
             raise ValueError(f"{architecture}: ImageNet weights do not fit a network shrunk by {options}")
         network = timm.create_model(entry.timm_name, pretrained=True, num_classes=n_classes)
     else:
-        network = _with_weights_of_file(entry, n_classes, options, Path(weights))
-    entry.adjust(network)
+        network = entry.build(n_classes, **options)
+    entry.adjust(network, input_size)
+    if weights not in ("none", "imagenet"):
+        _load_weights_of_file(network, entry, Path(weights))
     return Classifier(network, entry.taps(network), input_size)
 
 
-def _with_weights_of_file(entry: Architecture, n_classes: int, options: dict[str, Any], path: Path) -> nn.Module:
+def _load_weights_of_file(network: nn.Module, entry: Architecture, path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"weights: {path} does not exist; give a file, `imagenet` or `none`.")
     try:
@@ -313,13 +341,14 @@ def _with_weights_of_file(entry: Architecture, n_classes: int, options: dict[str
         state = entry.timm_names(state.get("network", state))
     except Exception as error:  # of many kinds: whatever the formats' readers raise
         raise ValueError(f"weights: {path} cannot be read as a file of weights: {error}") from error
-    network = entry.build(n_classes, **options)
     _load_all_but_other_head(network, state, path)
-    return network
 
 
 def _load_all_but_other_head(network: nn.Module, state: Mapping[str, Any], path: Path) -> None:
-    """Load the weights. Raises ValueError where any but the last layer's is missing, left over or of another shape."""
+    """Load the weights. Raises ValueError where any but the last layer's is missing, left over or of another shape.
+
+    A last layer that does not fit in whole is left as it is.
+    """
     head = next(name for name, module in network.named_modules() if module is network.get_classifier())  # type: ignore[operator]
     own = network.state_dict()
     unfit = [
@@ -328,9 +357,11 @@ def _load_all_but_other_head(network: nn.Module, state: Mapping[str, Any], path:
         if name not in own or name not in state or own[name].shape != getattr(state[name], "shape", None)
     ]
     # Files older than PyTorch 0.4.1 lack the counters of batch normalisation, which only count.
-    if misfit := [name for name in unfit if name.rpartition(".")[0] != head and "num_batches" not in name]:
+    of_head = tuple(name for name in {**own, **state} if name.startswith(f"{head}."))
+    if misfit := [name for name in unfit if name not in of_head and "num_batches" not in name]:
         raise ValueError(f"weights: {path} does not fit the network at {', '.join(misfit[:3])}")
-    network.load_state_dict({name: value for name, value in state.items() if name not in unfit}, strict=False)
+    left_out = {*unfit, *(of_head if set(of_head) & set(unfit) else ())}
+    network.load_state_dict({name: value for name, value in state.items() if name not in left_out}, strict=False)
 
 
 def count_parameters(classifier: Classifier) -> int:

@@ -32,6 +32,8 @@ ARCHITECTURE_OPTIONS = {
     "senet154": {"blocks", "bottleneck"},
     "inception_resnet_v2": {"blocks"},
     "densenet201": {"blocks", "width"},
+    "densenet201_conv": {"blocks", "width"},
+    "densenet201_prelu": {"blocks", "width"},
 }
 # Where an architecture takes `blocks`: its number of stages.
 ARCHITECTURE_STAGES = {
@@ -40,6 +42,8 @@ ARCHITECTURE_STAGES = {
     "senet154": 4,
     "inception_resnet_v2": 3,
     "densenet201": 4,
+    "densenet201_conv": 4,
+    "densenet201_prelu": 4,
 }
 
 KeyPath = tuple[str | int, ...]
