@@ -32,6 +32,8 @@ SHRUNKEN = {
     "senet154": {"blocks": [1, 1, 1, 1], "bottleneck": False},
     "inception_resnet_v2": {"blocks": [1, 1, 1]},
     "densenet201": {"blocks": [2, 2, 2, 2], "width": 0.375},
+    "densenet201_conv": {"blocks": [2, 2, 2, 2], "width": 0.375},
+    "densenet201_prelu": {"blocks": [2, 2, 2, 2], "width": 0.375},
 }
 N_TAPS = {
     "resnet18": 8,
@@ -40,7 +42,11 @@ N_TAPS = {
     "senet154": 7,
     "inception_resnet_v2": 14,
     "densenet201": 8,
+    "densenet201_conv": 8,
+    "densenet201_prelu": 8,
 }
+# The networks of Section 4 of the paper, whose last layer is another than that of the network they come from.
+MODIFIED = ("densenet201_conv", "densenet201_prelu")
 CPU = torch.device("cpu")
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -129,6 +135,12 @@ def test_layers_are_worded_as_in_table_6(repository):
         assert list(enumerate((tap.layer for tap in full_size(name).taps), start=1)) == procedures, name
 
 
+def test_layers_of_the_modified_networks_differ_at_the_end():
+    plain = full_size("densenet201").taps
+    assert full_size("densenet201_conv").taps == (*plain[:-1], Tap("1 conv", "classifier"))
+    assert full_size("densenet201_prelu").taps == (*plain[:-1], Tap("1 pool, 1 FC, 1 PReLU", "classifier"))
+
+
 def test_layers_of_a_shrunken_network_count_its_own_blocks():
     assert [tap.layer for tap in shared("densenet201").taps][:3] == [
         "1 conv, 1 max pool, 2 dense layers",
@@ -151,6 +163,8 @@ def test_layers_of_a_shrunken_network_count_its_own_blocks():
         ("senet154", 113.45, 154),
         ("inception_resnet_v2", 54.61, None),
         ("densenet201", 18.48, 201),
+        ("densenet201_conv", 24.24, 201),
+        ("densenet201_prelu", 18.48, 201),
     ],
 )
 def test_capacity_with_200_classes(name, millions, n_layers):
@@ -168,6 +182,8 @@ def test_capacity_with_200_classes(name, millions, n_layers):
         ("inception_resnet_v2", 128, {0: (32, 126, 126), 10: (2080, 6, 6), 11: (2080, 6, 6)}),
         ("inception_resnet_v2", 64, {11: (2080, 2, 2)}),
         ("densenet201", 128, {0: (256, 32, 32), 1: (128, 16, 16), 6: (1920, 4, 4)}),
+        ("densenet201_conv", 128, {0: (256, 32, 32), 6: (1920, 4, 4), 7: (200,)}),
+        ("densenet201_prelu", 128, {0: (256, 32, 32), 6: (1920, 4, 4), 7: (200,)}),
     ],
 )
 def test_sizes_of_the_maps_at_full_size(name, input_size, expected):
@@ -181,8 +197,13 @@ def test_imagenet_weights_of_timm_fit(name):
     assert timm.get_pretrained_cfg(entry.timm_name).has_weights
     with torch.device("meta"):
         theirs = timm.create_model(entry.timm_name, num_classes=200).state_dict()
-    ours = full_size(name).network.state_dict()
-    assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in theirs.items()}
+    network = full_size(name).network
+    head = "classifier." if name in MODIFIED else ()
+    ours, theirs = (
+        {key: value.shape for key, value in state.items() if not key.startswith(head)}
+        for state in (network.state_dict(), theirs)
+    )
+    assert ours == theirs
 
 
 # ------------------------------------------------------------------------------------------------ the maps
@@ -249,6 +270,37 @@ def test_inception_resnet_v2_runs_at_64_and_at_128_pixels():
         _, maps, logits = observe(classifier, random_pixels(1))
         assert maps[11].shape == (1, 2080, last, last)
         assert logits.isfinite().all()
+
+
+# ------------------------------------------------------------------------------------------------ Section 4
+
+
+@pytest.mark.parametrize(("input_size", "side"), [(128, 4), (127, 4), (125, 4), (124, 3), (64, 2), (61, 2), (60, 1)])
+def test_the_convolution_that_replaces_pooling_covers_the_last_map(input_size, side):
+    with torch.device("meta"):
+        classifier = build_classifier("densenet201_conv", 10, input_size, options=SHRUNKEN["densenet201_conv"]).eval()
+        _, maps, logits = observe(classifier, torch.empty(1, 3, 64, 64))
+    assert maps[-2].shape[2:] == classifier.network.classifier.conv.kernel_size == (side, side)
+    assert logits.shape == (1, 10)
+
+
+def test_the_convolution_weighs_every_element_of_the_last_map():
+    classifier = shared("densenet201_conv")
+    _, maps, logits = observe(classifier, random_pixels())
+    convolution = classifier.network.classifier.conv
+    expected = torch.einsum("bchw,ochw->bo", maps[-2].double(), convolution.weight.double()) + convolution.bias
+    torch.testing.assert_close(logits.double(), expected, rtol=0, atol=1e-5)
+
+
+def test_the_prelu_of_slope_a_quarter_follows_the_fc():
+    classifier = shared("densenet201_prelu")
+    _, maps, logits = observe(classifier, random_pixels())
+    layer = classifier.network.classifier
+    assert isinstance(layer.fc, nn.Linear)
+    assert [(name, tuple(value.shape)) for name, value in layer.prelu.named_parameters()] == [("weight", (1,))]
+    before = maps[-2].mean((2, 3)) @ layer.fc.weight.T + layer.fc.bias
+    torch.testing.assert_close(logits, torch.where(before > 0, before, before / 4), rtol=0, atol=1e-5)
+    assert (before < 0).any()
 
 
 # ------------------------------------------------------------------------------------------------ pixels
@@ -445,6 +497,27 @@ def test_names_of_torchvision_are_understood(tmp_path, architecture, options, th
     ours = build_classifier(architecture, 3, weights=str(tmp_path / "weights.pth"), options=options)
     for key, value in network.state_dict().items():
         assert torch.equal(ours.network.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize("name", MODIFIED)
+def test_weights_of_the_plain_densenet201_get_a_new_last_layer(tmp_path, name):
+    plain = shared("densenet201").network.state_dict()
+    torch.save(plain, tmp_path / "plain.pth")
+    torch.manual_seed(99)
+    fresh = build_classifier(name, 10, 32, options=SHRUNKEN[name]).network.state_dict()
+    ours = from_file(tmp_path / "plain.pth", 10, name, **SHRUNKEN[name]).network.state_dict()
+    for key, value in ours.items():
+        assert torch.equal(value, fresh[key] if key.startswith("classifier.") else plain[key]), key
+
+
+@pytest.mark.parametrize("name", MODIFIED)
+def test_weights_of_a_modified_network_are_taken_with_their_last_layer(tmp_path, name):
+    classifier = shrunken(name, 10, 32, seed=3)
+    options = {"architecture": name, "n_classes": 10, "input_size": 32, "options": SHRUNKEN[name]}
+    save_classifier(tmp_path / "own.pt", classifier, options)
+    ours = from_file(tmp_path / "own.pt", 10, name, **SHRUNKEN[name]).network.state_dict()
+    for key, value in classifier.network.state_dict().items():
+        assert torch.equal(ours[key], value), key
 
 
 def test_old_files_without_counters_are_loaded(tmp_path):
