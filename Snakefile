@@ -40,7 +40,7 @@ rule all:
     default_target: True
     input:
         expand(f"{RESULTS}/tables/{{table}}.{{extension}}", table=TABLES, extension=["csv", "md"]),
-        expand(f"{RESULTS}/figures/{{figure}}.{{extension}}", figure=config["figures"], extension=["svg", "png"]),
+        expand(f"{RESULTS}/figures/{{figure}}.{{extension}}", figure=FIGURES, extension=["svg", "png"]),
 
 
 onsuccess:

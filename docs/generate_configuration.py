@@ -69,8 +69,8 @@ def kind(schema: Mapping[str, Any]) -> str:
     kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
     words = ", ".join(f"{sign} {schema[bound]}" for bound, sign in BOUNDS.items() if bound in schema)
     text = " or ".join(KINDS.get(name, name) + (f" {words}" if words and name != "null" else "") for name in kinds)
-    if schema["type"] == "array":
-        text += f" of {kind(dereference(schema['items']))}"
+    if "array" in kinds and len(kinds) < 3:
+        text = text.replace("list", f"list of {kind(dereference(schema['items']))}", 1)
     return text
 
 
@@ -96,7 +96,7 @@ def sections() -> Iterator[str]:
             (_, _, _, description), *below = rows(key, part, False)
             if key == "classifiers":
                 # Its other keys are those of classifier_defaults, told there.
-                below = [row for row in below if row[0].removesuffix("`").endswith(("<name>", "architecture"))]
+                below = [row for row in below if row[0] in ("`classifiers.<name>`", "`classifiers.<name>.architecture`")]
             yield f"## {key}\n\n{description}\n"
             yield table([(f"`{path.removeprefix(f'`{key}.')}", *rest) for path, *rest in below])
 

@@ -1,13 +1,15 @@
 """Validation of a config file: all its mistakes at once, each with its path and the nearest valid name.
 
-config/schema.yaml describes the config. Beyond JSON Schema's own keywords it uses three more:
+config/schema.yaml describes the config. Beyond JSON Schema's own keywords it uses four more:
 `names: <path>` - the value is a name that stands at another place of the config, such as a key of `classifiers`;
 `sum: <number>` - what the values of a mapping add up to;
-`ascending: true` - no entry of a list is smaller than the one before.
+`ascending: true` - no entry of a list is smaller than the one before;
+`metric: true` - the value is the name of a function that distances.py registers.
 """
 
 from __future__ import annotations
 
+import ast
 import copy
 import difflib
 import itertools
@@ -22,6 +24,11 @@ import jsonschema
 import yaml
 
 SCHEMA_FILE = Path(__file__).parent.parent / "config" / "schema.yaml"
+METRICS_FILE = Path(__file__).with_name("distances.py")
+METRIC_DECORATORS = {"metric", "tap_to_tap", "set_metric"}
+
+OWN_ATTACKS = {"fgsm", "ifgsm", "mifgsm"}
+CONTROLS = {"sign_noise", "gaussian_noise"}
 
 # What each architecture's builder in classifiers.py takes. A test holds the two together; importing the builders
 # would cost every dry run the import of torch.
@@ -64,6 +71,18 @@ class ConfigError(ValueError):
 
 
 @cache
+def metric_names() -> tuple[str, ...]:
+    """Names of the metrics: the functions that distances.py decorates as such. Read, not imported: torch stays out."""
+    tree = ast.parse(METRICS_FILE.read_text(encoding="utf-8"))
+    return tuple(
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        and any(isinstance(mark, ast.Name) and mark.id in METRIC_DECORATORS for mark in node.decorator_list)
+    )
+
+
+@cache
 def load_schema() -> dict[str, Any]:
     """The JSON Schema of a config, from config/schema.yaml."""
     schema: dict[str, Any] = yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
@@ -92,7 +111,7 @@ def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
     complete: Any = copy.deepcopy(config)
     _fill_defaults(complete, load_schema())
     # Own entries are checked before the merge, so that a mistake in the defaults is told once.
-    mistakes = list(_schema_mistakes(complete))
+    mistakes = [*_schema_mistakes(complete), *_set_mistakes(complete), *_denoiser_mistakes(complete)]
     classifiers = _mapping(_mapping(config).get("classifiers"))
     for name, entry in classifiers.items():
         merged = merge(_mapping(config.get("classifier_defaults")), _mapping(entry))
@@ -154,20 +173,61 @@ def _fill_defaults(value: Any, schema: Mapping[str, Any]) -> None:
 
 
 def _network_mistakes(classifier: Mapping[str, Any]) -> Iterator[str]:
-    """Options that the architecture does not take, in a classifier with its defaults merged in."""
+    """Options and weights that the architecture does not take, in a classifier with its defaults merged in."""
     architecture, options = classifier.get("architecture"), _mapping(classifier.get("options"))
-    if not isinstance(architecture, str) or architecture not in ARCHITECTURE_OPTIONS:
+    if not isinstance(architecture, str):
         return
-    known = set().union(*ARCHITECTURE_OPTIONS.values())
+    if ":" in architecture and classifier["weights"] == "imagenet":
+        yield "weights: an imported network has no ImageNet weights of its own; give a file or none"
+    if architecture not in ARCHITECTURE_OPTIONS:
+        return
+    taken = ARCHITECTURE_OPTIONS[architecture]
     for option in options:
-        if option in known - ARCHITECTURE_OPTIONS[architecture]:
-            taken = ", ".join(sorted(ARCHITECTURE_OPTIONS[architecture]))
-            yield f"options.{option}: {architecture} has no such option; it takes {taken}"
+        if option not in taken:
+            yield f"options.{option}: {architecture} has no such option; {_nearest(option, sorted(taken))}"
     blocks, stages = options.get("blocks"), ARCHITECTURE_STAGES.get(architecture)
     if isinstance(blocks, list) and stages and len(blocks) != stages:
         yield f"options.blocks: {architecture} has {stages} stages, got {len(blocks)} numbers"
     if options and classifier["weights"] == "imagenet":
         yield "weights: ImageNet weights do not fit a network changed by options; write none, or remove the options"
+
+
+def _set_mistakes(config: Any) -> Iterator[str]:
+    """Sets that would need themselves to be made: controls of controls, denoisers trained on what attacks them."""
+    sets = _mapping(_mapping(config).get("adversarial_sets"))
+    denoisers = _mapping(_mapping(config).get("denoisers"))
+
+    def needs(name: object) -> Iterator[str]:
+        """The sets that must be there before the set `name`."""
+        settings = _mapping(sets.get(name))
+        if isinstance(settings.get("norm_of"), str):
+            yield settings["norm_of"]
+        if isinstance(settings.get("denoiser"), str):
+            yield from _mapping(_mapping(denoisers.get(settings["denoiser"])).get("mix"))
+
+    for name, settings in sets.items():
+        other = _mapping(settings).get("norm_of")
+        if _mapping(sets.get(other)).get("attack") in CONTROLS:
+            yield f"{_written(('adversarial_sets', name, 'norm_of'))}: '{other}' is noise itself; name an attack's set"
+        waiting, reached = list(needs(name)), set[str]()
+        while waiting:
+            needed = waiting.pop()
+            if needed not in reached:
+                reached.add(needed)
+                waiting.extend(needs(needed))
+        if name in reached:
+            yield (
+                f"{_written(('adversarial_sets', name))}: the set is needed to make itself: a denoiser that it attacks "
+                "is trained on it; take it out of that denoiser's mix"
+            )
+
+
+def _denoiser_mistakes(config: Any) -> Iterator[str]:
+    """Options of a denoiser that takes none."""
+    for name, settings in _mapping(_mapping(config).get("denoisers")).items():
+        if _mapping(settings).get("options") and ":" not in str(settings.get("architecture")):
+            path = _written(("denoisers", name, "options"))
+            yield f"{path}: only an imported network has options; fusionnet and unet have width and residual"
 
 
 def _checker(config: Any) -> Any:
@@ -189,7 +249,16 @@ def _checker(config: Any) -> Any:
         if all(map(_is_number, values)) and any(low > high for low, high in itertools.pairwise(values)):
             yield jsonschema.ValidationError(f"must ascend, got {values}")
 
-    keywords: dict[str, Callable[..., Any]] = {"names": check_name, "sum": check_sum, "ascending": check_ascending}
+    def check_metric(_: Any, __: bool, name: Any, ___: Any) -> Iterator[jsonschema.ValidationError]:
+        if isinstance(name, str) and name not in metric_names():
+            yield jsonschema.ValidationError(f"'{name}' is no metric; {_nearest(name, metric_names())}")
+
+    keywords: dict[str, Callable[..., Any]] = {
+        "names": check_name,
+        "sum": check_sum,
+        "ascending": check_ascending,
+        "metric": check_metric,
+    }
     # JSON Schema itself takes 64.0 for an integer, and infinity for a number.
     types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
         {"integer": lambda _, value: _is_number(value) and isinstance(value, int), "number": lambda _, v: _is_number(v)}
@@ -247,7 +316,7 @@ def _explain(error: jsonschema.ValidationError) -> str:
             return f"takes at most {limit}, has {len(value)}"
         case "uniqueItems":
             return f"names one twice: {', '.join(map(str, value))}"
-        case "not":
+        case "not" | "const" | "maxProperties":
             return str(error.schema["description"])
     return str(error.message)
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perturbflow.imports import load_object
+
 
 def _conv(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
     """3x3 convolution, batch normalisation, ReLU."""
@@ -152,25 +154,56 @@ class Denoiser(nn.Module):
         return pixels + 127.5 * output if self.residual else 127.5 * (output + 1)
 
 
-def build_denoiser(architecture: str, width: int, residual: bool) -> Denoiser:
-    """A denoiser of the registry; width is the number of channels of its first level.
+class ImportedDenoiser(nn.Module):
+    """Somebody's own network, from pixels in 0..255 to pixels, (B, 3, H, W)."""
 
-    Raises ValueError for an unknown architecture.
+    def __init__(self, network: nn.Module, path: str) -> None:
+        super().__init__()
+        self.network = network
+        self.path = path
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Denoised pixels (B, 3, H, W). Raises ValueError where the network gives another shape."""
+        output: Tensor = self.network(pixels)
+        if output.shape != pixels.shape:
+            raise ValueError(
+                f"denoiser {self.path} turns images of shape {tuple(pixels.shape)} into {tuple(output.shape)}; "
+                "it must keep the shape"
+            )
+        return output
+
+
+def build_denoiser(
+    architecture: str, width: int = 64, residual: bool = True, options: Mapping[str, Any] | None = None
+) -> Denoiser | ImportedDenoiser:
+    """A denoiser of the registry, or one that is imported from `package.module:name` and made with `options`.
+
+    width: number of channels of the first level. width and residual are for the registry's alone.
+    Raises ValueError for an unknown architecture and for an import that does not give a torch module.
     """
+    if ":" in architecture:
+        network = load_object(architecture)(**(options or {}))
+        if not isinstance(network, nn.Module):
+            raise ValueError(f"denoiser {architecture} gives {type(network).__name__}, not a torch.nn.Module")
+        return ImportedDenoiser(network, architecture)
     if architecture not in DENOISERS:
-        raise ValueError(f"unknown denoiser {architecture}; known: {', '.join(DENOISERS)}")
+        raise ValueError(
+            f"unknown denoiser {architecture}; known: {', '.join(DENOISERS)}, or `package.module:name` for your own"
+        )
     return Denoiser(DENOISERS[architecture](width), residual)
 
 
-def save_denoiser(path: Path, denoiser: Denoiser, description: Mapping[str, Any]) -> None:
-    """Write a checkpoint. description: architecture, width and residual, as for `build_denoiser`, and anything else."""
+def save_denoiser(path: Path, denoiser: Denoiser | ImportedDenoiser, description: Mapping[str, Any]) -> None:
+    """Write a checkpoint. description: the arguments of `build_denoiser`, and anything else."""
     torch.save({**description, "network": denoiser.network.state_dict()}, path)
 
 
-def load_denoiser(path: str | Path, device: torch.device) -> Denoiser:
+def load_denoiser(path: str | Path, device: torch.device) -> Denoiser | ImportedDenoiser:
     """A denoiser from its checkpoint, in evaluation mode and frozen."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    denoiser = build_denoiser(checkpoint["architecture"], checkpoint["width"], checkpoint["residual"])
+    denoiser = build_denoiser(
+        checkpoint["architecture"], checkpoint["width"], checkpoint["residual"], checkpoint.get("options")
+    )
     denoiser.network.load_state_dict(checkpoint["network"])
     denoiser.requires_grad_(False)
     return denoiser.eval().to(device).to(memory_format=torch.channels_last)

@@ -47,8 +47,17 @@ def _read(file: Path, root: Path) -> tuple[str, tuple[Path, ...]]:
     """The digest of one file, and the package's files that it imports itself."""
     tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
     imported = tuple(path for name in _imported_names(tree, file) if (path := _module_file(name, root)))
+    return _digest(tree), imported
+
+
+def digest(file: Path) -> str:
+    """Digest of one Python file, 12 hexadecimal digits; what it imports is not followed."""
+    return _digest(ast.parse(file.read_text(encoding="utf-8"), filename=str(file)))
+
+
+def _digest(tree: ast.Module) -> str:
     _drop_docstrings(tree)
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12], imported
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
 
 
 def _imported_names(tree: ast.Module, file: Path) -> set[str]:

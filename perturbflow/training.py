@@ -25,6 +25,18 @@ CLOSE_TO_TARGET = 0.05
 
 Row = dict[str, float]
 
+CLASSIFIER_HISTORY = (
+    "stage",
+    "epoch",
+    "learning_rate",
+    "train_loss",
+    "train_accuracy",
+    "clean_train_accuracy",
+    "seconds",
+)
+DENOISER_HISTORY = ("stage", "epoch", "learning_rate", "train_loss", "train_mse_px2", "seconds")
+"""Columns of the histories, which a training of no epoch has as well."""
+
 
 def augment(pixels: Tensor, crop_scale: Sequence[float], flip_probability: float, generator: torch.Generator) -> Tensor:
     """Random square crop, resized back to the same size, and random horizontal flip, a whole batch at once.
@@ -136,6 +148,8 @@ def _train_in_stages(
         model.load_state_dict(saved["model"])
     n_done_before = 0
     for number, stage in enumerate(stages, start=1):
+        if not stage["epochs"]:
+            continue
         n_done_after = n_done_before + stage["epochs"]
         steps = _Steps(model, stage, n_batches * stage["epochs"])
         if saved and n_done_before < len(history) < n_done_after:
@@ -256,6 +270,10 @@ def assign_sets(n_images: int, mix: Mapping[str, float], generator: torch.Genera
     return numbers.clamp_(max=len(mix) - 1)[torch.randperm(n_images, generator=generator)]
 
 
+DenoiserLoss = Callable[[Tensor, Tensor], Tensor]
+"""Loss of a batch from the denoised and the clean pixels, (B, 3, H, W) float32 each, 0..255."""
+
+
 def train_denoiser(
     denoiser: nn.Module,
     clean: Array,
@@ -265,13 +283,15 @@ def train_denoiser(
     device: torch.device,
     resumable: Resumable,
     after_epoch: Callable[[list[Row]], None] = lambda history: None,
+    loss_of: DenoiserLoss = F.mse_loss,
 ) -> list[Row]:
-    """Train as Section 2.3 of the paper: mean squared error against the clean image, sets mixed in each batch.
+    """Train as Section 2.3 of the paper: sets mixed in each batch, by default mean squared error against the clean
+    image.
 
     clean: uint8 (N, H, W, 3). adversarial: for each set of `settings["mix"]` float32 (N, H, W, 3), row by row the
     adversary of the same clean image; memory-mapped arrays are read as batches need them. settings: the config of
     the denoiser; its stages follow each other, each with an optimizer of its own. Returns the history, a row an
-    epoch: stage, epoch, learning_rate, train_mse_px2 (pixels squared) and seconds.
+    epoch: stage, epoch, learning_rate, train_loss (in the loss's own unit), train_mse_px2 (pixels squared) and seconds.
     """
     precision = select_precision(settings["precision"], device)
     mix = settings["mix"]
@@ -280,15 +300,18 @@ def train_denoiser(
 
     def run_epoch(generator: torch.Generator, steps: _Steps) -> Row:
         loss_sum = torch.zeros((), device=device)
+        squared_error_sum = torch.zeros((), device=device)
         for rows in _batches(len(clean), settings["batch_size"], generator):
             origin = assign_sets(len(rows), mix, generator)
             attacked = np.stack([sets[int(k)][int(row)] for k, row in zip(origin, rows, strict=True)])
             with mixed_precision(precision, device):
-                denoised = denoiser(pixels_of(attacked, device))
-            loss = F.mse_loss(denoised.float(), pixels_of(clean[rows.numpy()], device))
+                denoised = denoiser(pixels_of(attacked, device)).float()
+            expected = pixels_of(clean[rows.numpy()], device)
+            loss = loss_of(denoised, expected)
             steps.down(loss)
             loss_sum += loss.detach()
-        return {"train_mse_px2": _finite(loss_sum / n_batches)}
+            squared_error_sum += F.mse_loss(denoised.detach(), expected)
+        return {"train_loss": _finite(loss_sum / n_batches), "train_mse_px2": float(squared_error_sum / n_batches)}
 
     return _train_in_stages(
         denoiser, settings["stages"], n_batches, run_epoch, lambda row: False, seed, resumable, after_epoch

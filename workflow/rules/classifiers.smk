@@ -19,6 +19,8 @@ rule classifier:
     params:
         classifier=lambda wildcards: config["classifiers"][wildcards.classifier],
         seed=config["seed"],
-        code=code("classifier.py"),
+        code=lambda wildcards: code_of_network(
+            "classifier.py", config["classifiers"][wildcards.classifier]["architecture"]
+        ),
     script:
         "../scripts/classifier.py"

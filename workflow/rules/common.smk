@@ -1,7 +1,9 @@
 import re
 from pathlib import Path
 
-from perturbflow.source_digest import source_digests
+from perturbflow.config import CONTROLS
+from perturbflow.imports import source_file
+from perturbflow.source_digest import digest, source_digests
 
 RESULTS = f"results/{config['run']}"
 CLASSIFIERS = config["measure"]["classifiers"]  # the measured ones; config["classifiers"] holds all
@@ -9,7 +11,11 @@ SETS = list(config["adversarial_sets"])
 DENOISERS = list(config["denoisers"])
 CONDITIONS = ["none", *DENOISERS]  # the raw adversary, then each denoiser
 SPLITS = ["train", "val"]
-TABLES = [f"table{number}" for number in range(1, 6)]
+METRICS = set(config["measure"]["metrics"])
+NOISE = [name for name in SETS if config["adversarial_sets"][name]["attack"] in CONTROLS]
+ATTACKED = [name for name in SETS if name not in NOISE]
+GUIDED = [name for name in DENOISERS if config["denoisers"][name]["loss"] != "pixels"]
+INTERVENED = config["interventions"]["adversarial_sets"]
 
 
 def code(script):
@@ -18,11 +24,22 @@ def code(script):
     return source_digests(root / "workflow/scripts" / script, root)
 
 
+def code_of_network(script, architecture):
+    """As `code`, with the file of a network of the user's own, which is named by its import path."""
+    file = source_file(architecture) if ":" in architecture else None
+    return {**code(script), **({os.path.relpath(file): digest(file)} if file else {})}
+
+
+def one_of(names):
+    """A wildcard's pattern that fits these names alone, nothing where there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
 wildcard_constraints:
-    classifier="|".join(map(re.escape, config["classifiers"])),
-    adversarial_set="|".join(map(re.escape, SETS)),
-    denoiser="|".join(map(re.escape, DENOISERS)),
-    figure="|".join(map(re.escape, config["figures"])),
+    classifier=one_of(config["classifiers"]),
+    adversarial_set=one_of(SETS),
+    denoiser=one_of(DENOISERS),
+    figure=one_of(config["figures"]),
     split="train|val",
 
 
@@ -41,6 +58,12 @@ def checkpoint_of_role(adversarial_set, role):
     settings = config["adversarial_sets"][adversarial_set]
     classifier = settings[role] or settings["attacker"]
     return f"{RESULTS}/classifiers/{classifier}/checkpoint.pt"
+
+
+def checkpoint_of_denoiser(adversarial_set):
+    """Checkpoint of the denoiser that the attacker of a set knows, where it knows one."""
+    denoiser = config["adversarial_sets"][adversarial_set]["denoiser"]
+    return f"{RESULTS}/denoisers/{denoiser}/checkpoint.pt" if denoiser else []
 
 
 def versions(adversarial_set, splits):

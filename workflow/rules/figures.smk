@@ -1,23 +1,32 @@
+def of_figure(figure):
+    """A figure's config, with the names that it leaves open filled in."""
+    settings = config["figures"][figure]
+    everything = {"classifiers": CLASSIFIERS, "adversarial_sets": SETS, "denoisers": DENOISERS}
+    return {key: everything[key] if value is None else value for key, value in settings.items()}
+
+
+def pictures(figure, caption, label):
+    """The two files of a figure, for the report."""
+    return {
+        extension: report(
+            f"{RESULTS}/figures/{figure}.{extension}",
+            caption=f"../report/{caption}.rst",
+            category="Figures",
+            labels={"figure": label, "format": extension.upper()},
+        )
+        for extension in ("svg", "png")
+    }
+
+
 rule figure:
     input:
-        distances=expand(
+        distances=lambda wildcards: expand(
             f"{RESULTS}/distances/{{classifier}}/{{adversarial_set}}.csv",
-            classifier=CLASSIFIERS,
-            adversarial_set=SETS,
+            classifier=of_figure(wildcards.figure)["classifiers"],
+            adversarial_set=of_figure(wildcards.figure)["adversarial_sets"],
         ),
     output:
-        svg=report(
-            f"{RESULTS}/figures/{{figure}}.svg",
-            caption="../report/figure.rst",
-            category="Figures",
-            labels={"figure": "{figure}", "format": "SVG"},
-        ),
-        png=report(
-            f"{RESULTS}/figures/{{figure}}.png",
-            caption="../report/figure.rst",
-            category="Figures",
-            labels={"figure": "{figure}", "format": "PNG"},
-        ),
+        **pictures("{figure}", "figure", "{figure}"),
     log:
         f"{RESULTS}/logs/figures/{{figure}}.log",
     conda:
@@ -27,10 +36,67 @@ rule figure:
         mem_mb=1000,
         runtime=10,
     params:
-        classifiers=CLASSIFIERS,
-        adversarial_sets=SETS,
-        denoisers=DENOISERS,
-        figure=lambda wildcards: config["figures"][wildcards.figure],
+        figure=lambda wildcards: of_figure(wildcards.figure),
         code=code("figure.py"),
     script:
         "../scripts/figure.py"
+
+
+# Figure 4 of the paper, measured.
+rule geometry_figure:
+    input:
+        distances=expand(
+            f"{RESULTS}/distances/{{{{classifier}}}}/{{adversarial_set}}.csv",
+            adversarial_set=SETS,
+        ),
+        predictions=expand(
+            f"{RESULTS}/predictions/{{{{classifier}}}}/{{adversarial_set}}.csv.gz",
+            adversarial_set=SETS,
+        ),
+    output:
+        **pictures("geometry/{classifier}", "geometry_figure", "geometry, {classifier}"),
+    log:
+        f"{RESULTS}/logs/figures/geometry/{{classifier}}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        adversarial_sets=SETS,
+        denoisers=DENOISERS,
+        code=code("geometry_figure.py"),
+    script:
+        "../scripts/geometry_figure.py"
+
+
+rule intervention_figure:
+    input:
+        interventions=expand(
+            f"{RESULTS}/interventions/{{{{classifier}}}}/{{adversarial_set}}.csv",
+            adversarial_set=INTERVENED,
+        ),
+    output:
+        **pictures("interventions/{classifier}", "intervention_figure", "interventions, {classifier}"),
+    log:
+        f"{RESULTS}/logs/figures/interventions/{{classifier}}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        adversarial_sets=INTERVENED,
+        denoisers=DENOISERS,
+        code=code("intervention_figure.py"),
+    script:
+        "../scripts/intervention_figure.py"
+
+
+FIGURES = [
+    *config["figures"],
+    *(f"geometry/{name}" for name in CLASSIFIERS if {"along_share", "norm_change", "angle"} <= METRICS),
+    *(f"interventions/{name}" for name in CLASSIFIERS if INTERVENED),
+]

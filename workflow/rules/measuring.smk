@@ -7,6 +7,7 @@ rule measure:
         accuracy=f"{RESULTS}/accuracy/{{classifier}}/{{adversarial_set}}.csv",
         distances=f"{RESULTS}/distances/{{classifier}}/{{adversarial_set}}.csv",
         images=f"{RESULTS}/distances/{{classifier}}/{{adversarial_set}}_images.csv.gz",
+        predictions=f"{RESULTS}/predictions/{{classifier}}/{{adversarial_set}}.csv.gz",
     log:
         f"{RESULTS}/logs/measure/{{classifier}}_{{adversarial_set}}.log",
     conda:
@@ -26,12 +27,39 @@ rule measure:
         "../scripts/measure.py"
 
 
+rule intervene:
+    input:
+        versions=lambda wildcards: versions(wildcards.adversarial_set, [config["measure"]["split"]]),
+        data=f"{RESULTS}/data/{config['measure']['split']}.h5",
+        classifier=f"{RESULTS}/classifiers/{{classifier}}/checkpoint.pt",
+    output:
+        summary=f"{RESULTS}/interventions/{{classifier}}/{{adversarial_set}}.csv",
+        images=f"{RESULTS}/interventions/{{classifier}}/{{adversarial_set}}_images.csv.gz",
+    log:
+        f"{RESULTS}/logs/intervene/{{classifier}}_{{adversarial_set}}.log",
+    conda:
+        "../../envs/torch.yaml"
+    threads: config["compute"]["threads"]
+    resources:
+        gpu=GPU,
+        mem_mb=12000,
+        runtime=480,
+    params:
+        interventions={key: config["interventions"][key] for key in ("images", "fractions")},
+        conditions=CONDITIONS,
+        seed=config["seed"],
+        code=code("intervene.py"),
+    script:
+        "../scripts/intervene.py"
+
+
 rule mean_squared_error:
     input:
         versions=lambda wildcards: versions(wildcards.adversarial_set, SPLITS),
         data=expand(f"{RESULTS}/data/{{split}}.h5", split=SPLITS),
     output:
-        f"{RESULTS}/mse/{{adversarial_set}}.csv",
+        summary=f"{RESULTS}/mse/{{adversarial_set}}.csv",
+        images=f"{RESULTS}/mse/{{adversarial_set}}_images.csv.gz",
     log:
         f"{RESULTS}/logs/mse/{{adversarial_set}}.log",
     conda:

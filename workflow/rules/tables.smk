@@ -1,183 +1,94 @@
 # The paper's tables, for the numbers beside ours; relative, so that a moved repository reruns nothing.
 PAPER = os.path.relpath(Path(workflow.basedir) / "resources/paper")
 
-
-rule table1:
-    input:
-        paper=f"{PAPER}/table1.csv",
-        mse=expand(f"{RESULTS}/mse/{{adversarial_set}}.csv", adversarial_set=SETS),
-        accuracy=expand(
-            f"{RESULTS}/accuracy/{config['tables']['table1']['classifier']}/{{adversarial_set}}.csv",
-            adversarial_set=SETS,
-        ),
-    output:
-        csv=report(
-            f"{RESULTS}/tables/table1.csv",
-            caption="../report/table1.rst",
-            category="Tables",
-            labels={"table": "1", "format": "CSV"},
-        ),
-        markdown=report(
-            f"{RESULTS}/tables/table1.md",
-            caption="../report/table1.rst",
-            category="Tables",
-            labels={"table": "1", "format": "Markdown"},
-        ),
-    log:
-        f"{RESULTS}/logs/tables/table1.log",
-    conda:
-        "../../envs/figures.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        adversarial_sets=SETS,
-        classifier=config["tables"]["table1"]["classifier"],
-        denoiser=config["tables"]["table1"]["denoiser"],
-        code=code("tables.py"),
-    script:
-        "../scripts/tables.py"
+TABLE1 = config["tables"]["table1"]
+MODIFIED = config["tables"]["table7"]["classifiers"]
+UNMODIFIED = [name for name in CLASSIFIERS if name not in MODIFIED]
+NORM_OF = {name: config["adversarial_sets"][name]["norm_of"] for name in NOISE}
 
 
-rule table2:
-    input:
-        paper=f"{PAPER}/table2.csv",
-        clean_accuracy=expand(
-            f"{RESULTS}/classifiers/{{classifier}}/accuracy.csv",
-            classifier=dict.fromkeys(
-                adversarial_set[role]
-                for adversarial_set in config["adversarial_sets"].values()
-                for role in ("attacker", "stopping_classifier")
-                if adversarial_set[role]
+def paper(table):
+    return f"{PAPER}/{table}.csv"
+
+
+def of_sets(pattern, classifiers=(), adversarial_sets=SETS):
+    """The files of each set, or of each classifier and set."""
+    return expand(f"{RESULTS}/{pattern}", classifier=classifiers or [""], adversarial_set=adversarial_sets)
+
+
+def clean_accuracy(classifiers):
+    return expand(f"{RESULTS}/classifiers/{{classifier}}/accuracy.csv", classifier=classifiers)
+
+
+MSE = of_sets("mse/{adversarial_set}.csv")
+ACCURACY = "accuracy/{classifier}/{adversarial_set}.csv"
+DISTANCES = of_sets("distances/{classifier}/{adversarial_set}_images.csv.gz", CLASSIFIERS)
+PREDICTIONS = of_sets("predictions/{classifier}/{adversarial_set}.csv.gz", CLASSIFIERS)
+ROLES = dict.fromkeys(
+    config["adversarial_sets"][name][role]
+    for name in ATTACKED
+    for role in ("attacker", "stopping_classifier")
+    if config["adversarial_sets"][name][role]
+)
+
+# Of each table the inputs and params, named as the arguments of its function in perturbflow/tables.py.
+TABLES = {
+    "table1": (
+        {"paper": paper("table1"), "mse": MSE, "accuracy": of_sets(ACCURACY, [TABLE1["classifier"]])},
+        {"adversarial_sets": SETS, **TABLE1},
+    ),
+    "table2": (
+        {"paper": paper("table2"), "clean_accuracy": clean_accuracy(ROLES)},
+        {"adversarial_sets": config["adversarial_sets"]},
+    ),
+    "table3": (
+        {"paper": paper("table3"), "clean_accuracy": clean_accuracy(CLASSIFIERS)},
+        {"classifiers": CLASSIFIERS},
+    ),
+    "table4": ({"paper": paper("table4"), "mse": MSE}, {"adversarial_sets": SETS, "denoisers": DENOISERS}),
+}
+if UNMODIFIED:
+    TABLES["table5"] = (
+        {"paper": paper("table5"), "accuracy": of_sets(ACCURACY, UNMODIFIED)},
+        {"classifiers": UNMODIFIED, "adversarial_sets": SETS, "denoisers": DENOISERS},
+    )
+if MODIFIED:
+    TABLES["table7"] = (
+        {"paper": paper("table7"), "accuracy": of_sets(ACCURACY, MODIFIED)},
+        {"classifiers": MODIFIED, "adversarial_sets": SETS, "denoisers": DENOISERS},
+    )
+
+
+for table, (inputs, settings) in TABLES.items():
+
+    rule:
+        name:
+            table
+        input:
+            **inputs,
+        output:
+            csv=report(
+                f"{RESULTS}/tables/{table}.csv",
+                caption=f"../report/{table}.rst",
+                category="Tables",
+                labels={"table": table, "format": "CSV"},
             ),
-        ),
-    output:
-        csv=report(
-            f"{RESULTS}/tables/table2.csv",
-            caption="../report/table2.rst",
-            category="Tables",
-            labels={"table": "2", "format": "CSV"},
-        ),
-        markdown=report(
-            f"{RESULTS}/tables/table2.md",
-            caption="../report/table2.rst",
-            category="Tables",
-            labels={"table": "2", "format": "Markdown"},
-        ),
-    log:
-        f"{RESULTS}/logs/tables/table2.log",
-    conda:
-        "../../envs/figures.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        adversarial_sets=config["adversarial_sets"],
-        code=code("tables.py"),
-    script:
-        "../scripts/tables.py"
-
-
-rule table3:
-    input:
-        paper=f"{PAPER}/table3.csv",
-        clean_accuracy=expand(f"{RESULTS}/classifiers/{{classifier}}/accuracy.csv", classifier=CLASSIFIERS),
-    output:
-        csv=report(
-            f"{RESULTS}/tables/table3.csv",
-            caption="../report/table3.rst",
-            category="Tables",
-            labels={"table": "3", "format": "CSV"},
-        ),
-        markdown=report(
-            f"{RESULTS}/tables/table3.md",
-            caption="../report/table3.rst",
-            category="Tables",
-            labels={"table": "3", "format": "Markdown"},
-        ),
-    log:
-        f"{RESULTS}/logs/tables/table3.log",
-    conda:
-        "../../envs/figures.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        classifiers=CLASSIFIERS,
-        code=code("tables.py"),
-    script:
-        "../scripts/tables.py"
-
-
-rule table4:
-    input:
-        paper=f"{PAPER}/table4.csv",
-        mse=expand(f"{RESULTS}/mse/{{adversarial_set}}.csv", adversarial_set=SETS),
-    output:
-        csv=report(
-            f"{RESULTS}/tables/table4.csv",
-            caption="../report/table4.rst",
-            category="Tables",
-            labels={"table": "4", "format": "CSV"},
-        ),
-        markdown=report(
-            f"{RESULTS}/tables/table4.md",
-            caption="../report/table4.rst",
-            category="Tables",
-            labels={"table": "4", "format": "Markdown"},
-        ),
-    log:
-        f"{RESULTS}/logs/tables/table4.log",
-    conda:
-        "../../envs/figures.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        adversarial_sets=SETS,
-        denoisers=DENOISERS,
-        code=code("tables.py"),
-    script:
-        "../scripts/tables.py"
-
-
-rule table5:
-    input:
-        paper=f"{PAPER}/table5.csv",
-        accuracy=expand(
-            f"{RESULTS}/accuracy/{{classifier}}/{{adversarial_set}}.csv",
-            classifier=CLASSIFIERS,
-            adversarial_set=SETS,
-        ),
-    output:
-        csv=report(
-            f"{RESULTS}/tables/table5.csv",
-            caption="../report/table5.rst",
-            category="Tables",
-            labels={"table": "5", "format": "CSV"},
-        ),
-        markdown=report(
-            f"{RESULTS}/tables/table5.md",
-            caption="../report/table5.rst",
-            category="Tables",
-            labels={"table": "5", "format": "Markdown"},
-        ),
-    log:
-        f"{RESULTS}/logs/tables/table5.log",
-    conda:
-        "../../envs/figures.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        classifiers=CLASSIFIERS,
-        adversarial_sets=SETS,
-        denoisers=DENOISERS,
-        code=code("tables.py"),
-    script:
-        "../scripts/tables.py"
+            markdown=report(
+                f"{RESULTS}/tables/{table}.md",
+                caption=f"../report/{table}.rst",
+                category="Tables",
+                labels={"table": table, "format": "Markdown"},
+            ),
+        log:
+            f"{RESULTS}/logs/tables/{table}.log",
+        conda:
+            "../../envs/figures.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=30,
+        params:
+            **settings,
+            code=code("tables.py"),
+        script:
+            "../scripts/tables.py"

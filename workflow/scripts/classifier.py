@@ -13,7 +13,7 @@ from perturbflow.evaluation import pixels_of, top1
 from perturbflow.logs import log_to
 from perturbflow.provenance import artifact_attributes
 from perturbflow.storage import read_split, sha256, whole_file
-from perturbflow.training import Resumable, train_classifier
+from perturbflow.training import CLASSIFIER_HISTORY, Resumable, train_classifier
 
 
 def main() -> None:
@@ -29,6 +29,8 @@ def main() -> None:
             settings["input_size"],
             settings["weights"],
             settings["options"],
+            settings["taps"],
+            settings["normalization"],
         )
         .to(device)
         .to(memory_format=torch.channels_last)
@@ -80,7 +82,7 @@ def main() -> None:
             for split, (accuracy, n_images) in accuracies.items()
         ]
     ).to_csv(snakemake.output.accuracy, index=False)
-    pd.DataFrame(history).to_csv(snakemake.output.history, index=False)
+    pd.DataFrame(history, columns=CLASSIFIER_HISTORY).to_csv(snakemake.output.history, index=False)
     with whole_file(snakemake.output.checkpoint) as temporary:
         save_classifier(
             temporary,
@@ -90,6 +92,8 @@ def main() -> None:
                 "n_classes": len(train.class_names),
                 "input_size": settings["input_size"],
                 "options": settings["options"],
+                "taps": settings["taps"],
+                "normalization": settings["normalization"],
                 "class_names": train.class_names,
                 **provenance,
             },
