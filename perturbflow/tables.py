@@ -1,4 +1,4 @@
-"""Tables 1 to 5 of the paper: every number of a run beside the paper's own.
+"""Tables 1 to 5 and 7 of the paper: every number of a run beside the paper's own.
 
 Each function `table<n>` takes the run's result frames (see `perturbflow.results`) and the paper's table, and returns
 a frame whose columns its docstring lists; `table<n>_markdown` turns that frame into text. `TABLES` joins the
@@ -7,8 +7,9 @@ two. A column `<name>_paper` is empty wherever the paper has no such number: ano
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isnan
 from typing import Any
 
@@ -63,8 +64,8 @@ def _clean_accuracy(clean_accuracy: pd.DataFrame, classifier: str, split: str, *
     )
 
 
-def _paper(paper: pd.DataFrame, column: str, **keys: str) -> float:
-    """The paper's number, NaN where it has none."""
+def paper_number(paper: pd.DataFrame, column: str, **keys: str) -> float:
+    """The paper's number in the row whose columns equal `keys`, NaN where it has none."""
     if column not in paper:
         return float("nan")
     chosen = pd.Series(True, index=paper.index)
@@ -98,8 +99,8 @@ def table1(
     same_classifier = classifier == PAPER_TABLE1["classifier"]
     same_denoiser = denoiser == PAPER_TABLE1["denoiser"]
 
-    def paper_number(name: str, column: str, comparable: bool) -> float:
-        return _paper(paper, column, adversarial_set=name) if comparable else float("nan")
+    def beside(name: str, column: str, comparable: bool) -> float:
+        return paper_number(paper, column, adversarial_set=name) if comparable else float("nan")
 
     rows = []
     for name in adversarial_sets:
@@ -112,13 +113,13 @@ def table1(
                 "denoiser": denoiser,
                 "n_images": raw["n_images"],
                 "mse_adversarial_px2": _mse(mse, name, RAW, "val")["mse_px2"],
-                "mse_adversarial_px2_paper": paper_number(name, "mse_adv_px2", True),
+                "mse_adversarial_px2_paper": beside(name, "mse_adv_px2", True),
                 "mse_denoised_px2": _mse(mse, name, denoiser, "val")["mse_px2"],
-                "mse_denoised_px2_paper": paper_number(name, "mse_denoised_px2", same_denoiser),
+                "mse_denoised_px2_paper": beside(name, "mse_denoised_px2", same_denoiser),
                 "top1_adversarial_pct": 100 * raw["top1"],
-                "top1_adversarial_pct_paper": paper_number(name, "top1_adv_pct", same_classifier),
+                "top1_adversarial_pct_paper": beside(name, "top1_adv_pct", same_classifier),
                 "top1_denoised_pct": 100 * denoised["top1"],
-                "top1_denoised_pct_paper": paper_number(name, "top1_denoised_pct", same_classifier and same_denoiser),
+                "top1_denoised_pct_paper": beside(name, "top1_denoised_pct", same_classifier and same_denoiser),
             }
         )
     return pd.DataFrame(rows)
@@ -140,23 +141,31 @@ def table2(
     step                                the step size in pixels (epsilon of Eqs. 1 to 3)
     max_steps                           the most steps an image gets
     decay                               mu of Eq. 3; empty for attacks without momentum
+    epsilon                             the bound that an attack of Foolbox is given; empty for none
+    norm_of                             of noise: the set whose perturbations it takes the L2 norm from, image by image
+    denoiser                            what stands before both classifiers while the set is made; empty for none
+    round_to_8_bits                     whether every candidate is rounded to whole pixel values
+    options                             of an attack of Foolbox: the arguments of its class, JSON; empty for none
     <each accuracy>_paper               empty if the paper used another classifier there
 
-    Raises MissingResultError for a row that the frame lacks.
+    What a kind of set does not have is empty. Raises MissingResultError for a row that the frame lacks.
     """
     rows = []
     for name, recipe in adversarial_sets.items():
         row: dict[str, Any] = {"adversarial_set": name, "attack": recipe["attack"]}
         for role in ("attacker", "stopping_classifier"):
-            classifier, column = recipe[role], f"{role}_top1_val_pct"
+            classifier, column = recipe.get(role), f"{role}_top1_val_pct"
             row[role] = classifier
             row[column] = row[f"{column}_paper"] = float("nan")
             if classifier is not None:
                 row[column] = 100 * _clean_accuracy(clean_accuracy, classifier, "val")["top1"]
-                row[f"{column}_paper"] = _paper(paper, column, adversarial_set=name, **{role: classifier})
-        row["step"] = recipe["step"]
-        row["max_steps"] = recipe["max_steps"]
-        row["decay"] = float(recipe.get("decay", "nan"))
+                row[f"{column}_paper"] = paper_number(paper, column, adversarial_set=name, **{role: classifier})
+        for number in ("step", "max_steps", "decay", "epsilon"):
+            row[number] = float("nan") if recipe.get(number) is None else float(recipe[number])
+        row["norm_of"] = recipe.get("norm_of")
+        row["denoiser"] = recipe.get("denoiser")
+        row["round_to_8_bits"] = bool(recipe.get("round_to_8_bits"))
+        row["options"] = json.dumps(recipe["options"]) if recipe.get("options") else None
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -182,12 +191,12 @@ def table3(clean_accuracy: pd.DataFrame, paper: pd.DataFrame, classifiers: Seque
             {
                 "classifier": name,
                 "top1_train_pct": 100 * train["top1"],
-                "top1_train_pct_paper": _paper(paper, "top1_train_pct", classifier=name),
+                "top1_train_pct_paper": paper_number(paper, "top1_train_pct", classifier=name),
                 "top1_val_pct": 100 * _clean_accuracy(clean_accuracy, name, "val")["top1"],
                 "n_layers": train["n_layers"],
-                "n_layers_paper": _paper(paper, "num_layers", classifier=name),
+                "n_layers_paper": paper_number(paper, "num_layers", classifier=name),
                 "n_parameters_millions": train["n_parameters"] / 1e6,
-                "n_parameters_millions_paper": _paper(paper, "num_parameters_millions", classifier=name),
+                "n_parameters_millions_paper": paper_number(paper, "num_parameters_millions", classifier=name),
             }
         )
     return pd.DataFrame(rows)
@@ -219,7 +228,7 @@ def table4(
                     "denoiser": denoiser,
                     "n_images": measured["n_images"],
                     "mse_train_px2": measured["mse_px2"],
-                    "mse_train_px2_paper": _paper(paper, paper_column, adversarial_set=name),
+                    "mse_train_px2_paper": paper_number(paper, paper_column, adversarial_set=name),
                 }
             )
     return pd.DataFrame(rows)
@@ -232,7 +241,7 @@ def table5(
     adversarial_sets: Sequence[str],
     denoisers: Sequence[str],
 ) -> pd.DataFrame:
-    """Table 5: every classifier on every adversarial set, without and with each denoiser; training split.
+    """Table 5, and Table 7 for its classifiers: accuracy on every set, without and with each denoiser; training split.
 
     accuracy: rows of accuracy/<classifier>/<set>.csv. One row a set, classifier and condition, in this order:
 
@@ -255,7 +264,7 @@ def table5(
                         **keys,
                         "n_images": measured["n_images"],
                         "top1_train_pct": 100 * measured["top1"],
-                        "top1_train_pct_paper": _paper(paper, "top1_train_pct", **keys),
+                        "top1_train_pct_paper": paper_number(paper, "top1_train_pct", **keys),
                     }
                 )
     return pd.DataFrame(rows)
@@ -291,13 +300,17 @@ def _labels(names: Iterable[str]) -> list[str]:
     return [label(name) for name in names]
 
 
-def _markdown(caption: str, columns: Sequence[tuple[str, Sequence[str]]], n_text_columns: int = 1) -> str:
-    """A caption and a table of (head, cells) columns: text columns to the left, then numbers to the right."""
+def markdown_table(columns: Sequence[tuple[str, Sequence[str]]], n_text_columns: int = 1) -> str:
+    """A table of (head, cells) columns: text columns to the left, then numbers to the right."""
     heads = [head for head, _ in columns]
     body = pd.DataFrame(list(zip(*(cells for _, cells in columns), strict=True)), columns=heads)
     alignment = ["left"] * n_text_columns + ["right"] * (len(columns) - n_text_columns)
-    text = body.to_markdown(index=False, disable_numparse=True, colalign=alignment)
-    return f"{caption} In parentheses: the paper's number on TinyImageNet, where it has one.\n\n{text}\n"
+    return body.to_markdown(index=False, disable_numparse=True, colalign=alignment)
+
+
+def _markdown(caption: str, columns: Sequence[tuple[str, Sequence[str]]], n_text_columns: int = 1) -> str:
+    table = markdown_table(columns, n_text_columns)
+    return f"{caption} In parentheses: the paper's number on TinyImageNet, where it has one.\n\n{table}\n"
 
 
 def table1_markdown(table: pd.DataFrame) -> str:
@@ -317,25 +330,42 @@ def table1_markdown(table: pd.DataFrame) -> str:
 
 
 def table2_markdown(table: pd.DataFrame) -> str:
-    """Table 2 as Markdown: one row a set."""
+    """Table 2 as Markdown: one row a set, and only what some set has."""
+
+    def names(column: str) -> list[str]:
+        return ["" if pd.isna(name) else label(name) for name in table[column]]
+
+    def numbers(column: str) -> list[str]:
+        return ["" if isnan(value) else f"{value:g}" for value in table[column]]
+
+    attacked = table["attacker"].notna()
+    text = [
+        ("Adversarial set", names("adversarial_set")),
+        ("Attack", names("attack")),
+        ("Attacker", names("attacker")),
+        (
+            "Stopping classifier",
+            [name or ("none" if own else "") for name, own in zip(names("stopping_classifier"), attacked, strict=True)],
+        ),
+        ("Norm of", names("norm_of")),
+        ("Denoiser", names("denoiser")),
+        ("Rounded to 8 bits", ["yes" if rounded else "" for rounded in table["round_to_8_bits"]]),
+        ("Options", ["" if pd.isna(options) else f"`{options}`" for options in table["options"]]),
+    ]
+    number = [
+        ("Attacker top-1 (%)", _cells(table, "attacker_top1_val_pct", _percent_short)),
+        ("Stopping classifier top-1 (%)", _cells(table, "stopping_classifier_top1_val_pct", _percent_short)),
+        ("Step (px)", numbers("step")),
+        ("Max. steps", numbers("max_steps")),
+        ("Decay", numbers("decay")),
+        ("Epsilon", numbers("epsilon")),
+    ]
+    text, number = ([(head, cells) for head, cells in columns if any(cells)] for columns in (text, number))
     return _markdown(
         "**Table 2.** How each adversarial set is made, with each classifier's top-1 accuracy on the clean "
         "validation split.",
-        [
-            ("Adversarial set", _labels(table["adversarial_set"])),
-            ("Attack", _labels(table["attack"])),
-            ("Attacker", _labels(table["attacker"])),
-            (
-                "Stopping classifier",
-                ["none" if pd.isna(name) else label(name) for name in table["stopping_classifier"]],
-            ),
-            ("Attacker top-1 (%)", _cells(table, "attacker_top1_val_pct", _percent_short)),
-            ("Stopping classifier top-1 (%)", _cells(table, "stopping_classifier_top1_val_pct", _percent_short)),
-            ("Step (px)", [f"{step:g}" for step in table["step"]]),
-            ("Max. steps", [f"{steps:d}" for steps in table["max_steps"]]),
-            ("Decay", ["" if isnan(decay) else f"{decay:g}" for decay in table["decay"]]),
-        ],
-        n_text_columns=4,
+        [*text, *number],
+        n_text_columns=len(text),
     )
 
 
@@ -370,6 +400,15 @@ def table4_markdown(table: pd.DataFrame) -> str:
 
 def table5_markdown(table: pd.DataFrame) -> str:
     """Table 5 as Markdown, as wide as in the paper: one row a set, one column a classifier and condition."""
+    return _accuracy_markdown("**Table 5.** Top-1 accuracy (%) of each classifier", table)
+
+
+def table7_markdown(table: pd.DataFrame) -> str:
+    """Table 7 as Markdown, like Table 5."""
+    return _accuracy_markdown("**Table 7.** Top-1 accuracy (%) of DenseNet-201 with a changed last layer", table)
+
+
+def _accuracy_markdown(caption: str, table: pd.DataFrame) -> str:
     table = table.assign(cell=_cells(table, "top1_train_pct", _percent_short, ".1f"))
     columns = [
         (f"{label(str(classifier))} {condition_label(str(denoiser))}", list(rows["cell"]))
@@ -381,18 +420,21 @@ def table5_markdown(table: pd.DataFrame) -> str:
         if name in CONDITIONS and name != RAW
     ]
     return _markdown(
-        "**Table 5.** Top-1 accuracy (%) of each classifier on the adversarial sets of the training split "
-        f"({', '.join(meanings)}).",
+        f"{caption} on the adversarial sets of the training split ({', '.join(meanings)}).",
         [("Adversarial set", _labels(table["adversarial_set"].unique())), *columns],
     )
 
 
 @dataclass(frozen=True)
 class Table:
-    """How a table is made from frames, and how that table reads as Markdown."""
+    """How a table is made from frames, and how that table reads as Markdown.
+
+    columns: by argument of `build`, the columns that it uses, where the files hold many more.
+    """
 
     build: Callable[..., pd.DataFrame]
     markdown: Callable[[pd.DataFrame], str]
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 TABLES = {
@@ -401,4 +443,5 @@ TABLES = {
     "table3": Table(table3, table3_markdown),
     "table4": Table(table4, table4_markdown),
     "table5": Table(table5, table5_markdown),
+    "table7": Table(table5, table7_markdown),
 }

@@ -153,6 +153,64 @@ def test_table2_values_and_paper() -> None:
     ]
 
 
+def test_table2_of_all_kinds_of_sets() -> None:
+    clean = clean_accuracy_frame()
+    sets = {
+        "adaptive": {
+            "attack": "ifgsm",
+            "attacker": "vgg19",
+            "stopping_classifier": "own_classifier",
+            "step": 0.5,
+            "max_steps": 20,
+            "denoiser": "unet",
+            "round_to_8_bits": True,
+        },
+        "noise": {"attack": "sign_noise", "norm_of": "adaptive"},
+        "pgd": {
+            "attack": "LinfPGD",
+            "attacker": "vgg19",
+            "stopping_classifier": None,
+            "epsilon": 8,
+            "options": {"steps": 10, "random_start": False},
+            "denoiser": None,
+            "round_to_8_bits": False,
+        },
+        "boundless": {"attack": "L2DeepFoolAttack", "attacker": "vgg19", "epsilon": None, "options": {}},
+    }
+    table = table2(clean, PAPER["table2"], sets)
+    kinds = ["step", "max_steps", "decay", "epsilon", "norm_of", "denoiser", "round_to_8_bits", "options"]
+    assert [list(row.values()) for row in records(table[kinds])] == [
+        [0.5, 20, None, None, None, "unet", True, None],
+        [None, None, None, None, "adaptive", None, False, None],
+        [None, None, None, 8, None, None, False, '{"steps": 10, "random_start": false}'],
+        [None, None, None, None, None, None, False, None],
+    ]
+    head, *rows = parse_markdown(TABLES["table2"].markdown(table))
+    assert [dict(zip(head, row, strict=True)) for row in rows] == [
+        {
+            "Adversarial set": name,
+            "Attack": attack,
+            "Attacker": attacker,
+            "Stopping classifier": stopping,
+            "Norm of": norm_of,
+            "Denoiser": denoiser,
+            "Rounded to 8 bits": rounded,
+            "Options": options,
+            "Attacker top-1 (%)": "50.0" if attacker else "",
+            "Stopping classifier top-1 (%)": "50.0" if stopping == "own_classifier" else "",
+            "Step (px)": step,
+            "Max. steps": steps,
+            "Epsilon": epsilon,
+        }
+        for name, attack, attacker, stopping, norm_of, denoiser, rounded, options, step, steps, epsilon in [
+            ("adaptive", "i-FGSM", "VGG-19", "own_classifier", "", "U-Net", "yes", "", "0.5", "20", ""),
+            ("noise", "Sign noise", "", "", "adaptive", "", "", "", "", "", ""),
+            ("pgd", "LinfPGD", "VGG-19", "none", "", "", "", '`{"steps": 10, "random_start": false}`', "", "", "8"),
+            ("boundless", "L2DeepFoolAttack", "VGG-19", "none", "", "", "", "", "", "", ""),
+        ]
+    ]
+
+
 def test_table3_values_and_paper() -> None:
     table = table3(clean_accuracy_frame(), PAPER["table3"], CLASSIFIERS)
     assert records(table) == [
@@ -210,6 +268,24 @@ def test_table5_values_and_paper() -> None:
     ]
 
 
+def test_table7_reads_like_table5() -> None:
+    names = {"vgg19": "densenet201_conv", "own_classifier": "densenet201_prelu"}
+    table = TABLES["table7"].build(
+        accuracy_frame().replace(names), PAPER["table7"], list(names.values()), ["fgsm_v2"], ["unet"]
+    )
+    text = TABLES["table7"].markdown(table)
+    assert text.startswith("**Table 7.**")
+    assert parse_markdown(text) == [
+        ["Adversarial set"]
+        + [
+            f"DenseNet-201 ({change}) {condition}"
+            for change in ("FC→Conv", "PReLU after FC")
+            for condition in ("w/o DN", "w/ UN")
+        ],
+        ["FGSM v2", "55.0 (31.6)", "67.5 (56.6)", "25.0 (30.7)", "37.5 (59.6)"],
+    ]
+
+
 def test_config_order_is_kept() -> None:
     table = table5(accuracy_frame(), PAPER["table5"], CLASSIFIERS[::-1], SETS[::-1], DENOISERS[::-1])
     head, *rows = parse_markdown(TABLES["table5"].markdown(table))
@@ -221,6 +297,7 @@ def test_config_order_is_kept() -> None:
 def test_a_table_of_the_papers_study_has_every_paper_number(name: str) -> None:
     """Fed with the paper's own numbers, each table finds one of them beside each of ours, and they agree."""
     classifiers = PAPER["table3"]["classifier"].tolist()
+    modified = PAPER["table7"]["classifier"].unique().tolist()
     sets = PAPER["table4"]["adversarial_set"].tolist()
     long_mse = pd.concat(
         [
@@ -240,7 +317,9 @@ def test_a_table_of_the_papers_study_has_every_paper_number(name: str) -> None:
         pd.DataFrame({"adversarial_set": sets, "denoiser": denoiser, "split": "val", "top1": PAPER["table1"][column]})
         for denoiser, column in [("none", "top1_adv_pct"), ("fusionnet", "top1_denoised_pct")]
     ]
-    train = PAPER["table5"].rename(columns={"top1_train_pct": "top1"}).assign(split="train")
+    train = (
+        pd.concat([PAPER["table5"], PAPER["table7"]]).rename(columns={"top1_train_pct": "top1"}).assign(split="train")
+    )
     accuracy = pd.concat([train, pd.concat(val).assign(classifier="inception_resnet_v2")]).assign(n_images=1)
     accuracy["top1"] /= 100
     clean = pd.DataFrame(
@@ -269,6 +348,7 @@ def test_a_table_of_the_papers_study_has_every_paper_number(name: str) -> None:
         "table3": lambda: table3(clean, PAPER[name], classifiers),
         "table4": lambda: table4(long_mse, PAPER[name], sets, denoisers),
         "table5": lambda: table5(accuracy, PAPER[name], classifiers, sets, denoisers),
+        "table7": lambda: table5(accuracy, PAPER[name], modified, sets, denoisers),
     }[name]()
     beside = [column for column in table if column.endswith("_paper")]
     assert beside
@@ -299,6 +379,59 @@ def test_read_results_keeps_names_as_text(tmp_path: Path) -> None:
     assert frame["classifier"].tolist() == ["007", "1e3"] * 2
     assert frame["denoiser"].tolist() == ["NA", "none"] * 2
     assert frame["top1"].isna().tolist() == [False, True] * 2
+
+
+def test_read_results_takes_names_from_the_path(tmp_path: Path) -> None:
+    paths = [
+        tmp_path / "distances/007/NA_images.csv.gz",
+        tmp_path / "interventions/vgg19/x_images_images.csv.gz",
+        tmp_path / "predictions/vgg19/x_images.csv.gz",
+        tmp_path / "mse/1e3_images.csv.gz",
+    ]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        denoisers = ["none", "12"] if "mse" in path.parts else ["12", "NA"]
+        pd.DataFrame({"denoiser": denoisers, "position": 1, "index": [2, 3], "cosine": [0.5, None]}).to_csv(
+            path, index=False
+        )
+    frame = read_results(map(str, paths))
+    assert records(frame) == [
+        {
+            "denoiser": denoiser,
+            "position": 1,
+            "index": index,
+            "cosine": cosine,
+            "classifier": classifier,
+            "adversarial_set": name,
+        }
+        for classifier, name in [("007", "NA"), ("vgg19", "x_images"), ("vgg19", "x_images"), (None, "1e3")]
+        for denoiser, index, cosine in [
+            ("none" if name == "1e3" else "12", 2, 0.5),
+            ("12" if name == "1e3" else "NA", 3, None),
+        ]
+    ]
+    names = ["denoiser", "classifier", "adversarial_set"]
+    assert all(isinstance(dtype, pd.CategoricalDtype) for dtype in read_results(map(str, paths[:2]))[names].dtypes)
+
+
+def test_read_results_keeps_names_that_the_file_has(tmp_path: Path) -> None:
+    path = tmp_path / "distances/vgg19/fgsm_images.csv.gz"
+    path.parent.mkdir(parents=True)
+    path_of_all = tmp_path / "distances/vgg19/fgsm.csv"
+    frame = pd.DataFrame({"classifier": ["a", "b"], "denoiser": "none", "index": [1, 2]})
+    for file in (path, path_of_all):
+        frame.to_csv(file, index=False)
+    assert read_results(str(path))["classifier"].tolist() == ["a", "b"]
+    assert read_results(str(path_of_all)).columns.tolist() == ["classifier", "denoiser", "index"]
+
+
+def test_read_results_reads_the_columns_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "distances/vgg19/fgsm_images.csv.gz"
+    path.parent.mkdir(parents=True)
+    pd.DataFrame({"denoiser": ["none"], "position": 1, "index": 0, "cosine": 0.5}).to_csv(path, index=False)
+    frame = read_results(str(path), ["index", "cosine", "not_there"])
+    assert frame.columns.tolist() == ["index", "cosine", "classifier", "adversarial_set"]
+    assert read_results([]).empty
 
 
 def test_read_results_names_a_missing_or_empty_file(tmp_path: Path) -> None:
