@@ -96,7 +96,9 @@ def sections() -> Iterator[str]:
             (_, _, _, description), *below = rows(key, part, False)
             if key == "classifiers":
                 # Its other keys are those of classifier_defaults, told there.
-                below = [row for row in below if row[0] in ("`classifiers.<name>`", "`classifiers.<name>.architecture`")]
+                below = [
+                    row for row in below if row[0] in ("`classifiers.<name>`", "`classifiers.<name>.architecture`")
+                ]
             yield f"## {key}\n\n{description}\n"
             yield table([(f"`{path.removeprefix(f'`{key}.')}", *rest) for path, *rest in below])
 

@@ -166,7 +166,8 @@ def _fill_defaults(value: Any, schema: Mapping[str, Any]) -> None:
             if "default" in part:
                 value.setdefault(key, copy.deepcopy(part["default"]))
         for key, item in value.items():
-            _fill_defaults(item, properties.get(key, schema.get("additionalProperties") or {}))
+            others = schema.get("additionalProperties")
+            _fill_defaults(item, properties.get(key, others if isinstance(others, dict) else {}))
 
 
 # ---- Checks

@@ -35,9 +35,7 @@ def train_denoiser_to_files(
     code: digests of the code, which the training depends on as on its settings. digests: of further inputs.
     """
     torch.manual_seed(seed)
-    denoiser = build_denoiser(
-        settings["architecture"], settings["width"], settings["residual"], settings["options"]
-    )
+    denoiser = build_denoiser(settings["architecture"], settings["width"], settings["residual"], settings["options"])
     denoiser = denoiser.to(device).to(memory_format=torch.channels_last)
     provenance = artifact_attributes(
         settings,

@@ -1,30 +1,74 @@
-"""Distances between the feature map of a clean image and that of another version of it, image by image.
+"""Metrics: how far another version of an image has moved the feature maps of a classifier from those of the clean image.
 
-A metric takes two batches of maps, (B, ...) of any floating type, and gives the distances, float64 (B,). It computes
-in double precision: of two nearly parallel maps, 1 - cos is the small rest of large numbers, and in single precision
-lost in rounding already where the maps differ by a percent.
+A metric is a function under a decorator that says what it compares; its name is its word in the config:
+
+- `@metric`: an image's clean map and its other map;
+- `@tap_to_tap`: an image's relative errors at a tap and at the tap before it;
+- `@set_metric`: the clean maps of many images and their other maps, as the Gram matrices of blocks of images.
+
+All compute in double precision: of two nearly parallel maps, 1 - cos is the small rest of large numbers, and in single
+precision lost in rounding already where the maps differ by a percent. Below, c is an image's clean map, o its other
+map and d = o - c. What is undefined is NaN: above all, what is relative to a clean map that is zero throughout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
+# Maps (B, ...) of any floating type, clean and other -> float64 (B,).
 Metric = Callable[[Tensor, Tensor], Tensor]
+# Relative errors at a tap and at the one before, float64 of one shape -> float64 of that shape.
+TapToTap = Callable[[Tensor, Tensor], Tensor]
+# For each block of images the Gram matrices of clean and of other maps, float64 (n, n) -> value, and ends of its
+# 95% interval.
+SetMetric = Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[float, float, float]]
+
+METRICS: dict[str, Metric] = {}
+TAP_TO_TAP: dict[str, TapToTap] = {}
+SET_METRICS: dict[str, SetMetric] = {}
+
+# Images of one Gram matrix. Fixed, because the estimate depends on it a little.
+BLOCK = 32
+# The estimate of HSIC divides by n (n - 3).
+SMALLEST_BLOCK = 4
 
 
+def metric(function: Metric) -> Metric:
+    """Register a metric of one image's two maps."""
+    METRICS[function.__name__] = function
+    return function
+
+
+def tap_to_tap(function: TapToTap) -> TapToTap:
+    """Register a metric of one image's relative errors at two successive taps."""
+    TAP_TO_TAP[function.__name__] = function
+    return function
+
+
+def set_metric(function: SetMetric) -> SetMetric:
+    """Register a metric of a whole set of images."""
+    SET_METRICS[function.__name__] = function
+    return function
+
+
+@metric
 def normalized_euclidean(clean: Tensor, other: Tensor) -> Tensor:
-    """NE-D (Figure 1 of the paper): ||v_clean - v_other||_2 / n, with n the elements of one image's map."""
-    return _norms(clean.double() - other.double()).flatten() / clean.shape[1:].numel()
+    """NE-D (Figure 1 of the paper): ||d|| / n, with n the elements of one image's map."""
+    return _norms(other.double() - clean.double()).flatten() / clean.shape[1:].numel()
 
 
+@metric
 def cosine(clean: Tensor, other: Tensor) -> Tensor:
-    """COS-D (Figure 1 of the paper): 1 - <v_clean, v_other> / (||v_clean|| ||v_other||), in 0..2.
+    """COS-D (Figure 1 of the paper): 1 - <c, o> / (||c|| ||o||), in 0..2.
 
-    Computed as ||v_clean / ||v_clean|| - v_other / ||v_other|| ||^2 / 2, which equals it and keeps nine digits at
-    1e-10, whatever the lengths. A map that is zero throughout has no direction: 0 to another such map, 1 to any other.
+    Computed as ||c / ||c|| - o / ||o|| ||^2 / 2, which equals it and keeps nine digits at 1e-10, whatever the lengths.
+    Here a map of zeros is at 0 from another such map, at 1 from any other.
     """
     clean, other = clean.double(), other.double()
     clean_norms, other_norms = _norms(clean), _norms(other)
@@ -34,12 +78,142 @@ def cosine(clean: Tensor, other: Tensor) -> Tensor:
     return torch.where(without_direction, one_is_zero, distances.clamp(max=2)).flatten()
 
 
+@metric
+def relative_error(clean: Tensor, other: Tensor) -> Tensor:
+    """||d|| / ||c||: the change in units of the clean map, whatever the size of the layer; 0 between maps of zeros."""
+    clean = clean.double()
+    changes = _norms(other.double() - clean)
+    return torch.where(changes.flatten() == 0, 0, _relative(changes, _norms(clean)))
+
+
+@metric
+def along(clean: Tensor, other: Tensor) -> Tensor:
+    """<d, c> / ||c||^2: the change along the clean map, in units of it; negative where it shrinks."""
+    clean = clean.double()
+    return _relative(_dots(other.double() - clean, clean), _dots(clean, clean))
+
+
+@metric
+def across(clean: Tensor, other: Tensor) -> Tensor:
+    """||d - along c|| / ||c||: the change perpendicular to the clean map, in units of it."""
+    clean = clean.double()
+    difference = other.double() - clean
+    return _relative(_norms(difference - part_along(clean, difference)), _norms(clean))
+
+
+@metric
+def along_share(clean: Tensor, other: Tensor) -> Tensor:
+    """along^2 / relative_error^2, in 0..1: the share of the change's energy that lies along the clean map.
+
+    1: the change is radial, 0: tangential (Figure 4 of the paper). NaN where nothing has changed or the clean map is
+    zero.
+    """
+    clean = clean.double()
+    difference = other.double() - clean
+    cosines = _dots(difference, clean) / (_norms(difference) * _norms(clean))
+    return cosines.square().clamp(max=1).flatten()
+
+
+@metric
+def norm_change(clean: Tensor, other: Tensor) -> Tensor:
+    """||o|| / ||c|| - 1, computed as <d, c + o> / (||c|| (||c|| + ||o||)): at least -1; 0.01 is a map longer by 1%."""
+    clean, other = clean.double(), other.double()
+    clean_norms = _norms(clean)
+    return _relative(_dots(other - clean, clean + other), clean_norms * (clean_norms + _norms(other)))
+
+
+@metric
+def angle(clean: Tensor, other: Tensor) -> Tensor:
+    """The angle between c and o in degrees, 0..180; NaN where either is zero.
+
+    Computed as 2 atan2(||a - b||, ||a + b||) of a = c / ||c|| and b = o / ||o||, exact at both ends of the range.
+    """
+    clean, other = clean.double(), other.double()
+    clean, other = clean / _norms(clean), other / _norms(other)
+    return torch.rad2deg(2 * torch.atan2(_norms(clean - other), _norms(clean + other))).flatten()
+
+
+@tap_to_tap
+def gain(here: Tensor, before: Tensor) -> Tensor:
+    """Relative error here / relative error at the tap before; NaN where that is 0."""
+    return torch.where(before > 0, here / before, torch.nan)
+
+
+@set_metric
+def linear_cka(clean: Sequence[Tensor], other: Sequence[Tensor]) -> tuple[float, float, float]:
+    """Linear centred kernel alignment of a set's maps: 1 where they differ by a rotation and a factor alone.
+
+    mean HSIC(K, L) / sqrt(mean HSIC(K, K) * mean HSIC(L, L)), the means over blocks, K and L a block's Gram matrices
+    (Nguyen, Raghu and Kornblith 2021, equation 3) with the unbiased estimator of HSIC (Song et al. 2012, equation 5).
+    By the error of that it may leave 0..1. The interval is the jackknife's over blocks, with Student's t; NaN for a
+    single block. All is NaN for fewer than 4 images and where the maps of all images are the same.
+    """
+    clean, other = [_centred(gram) for gram in clean], [_centred(gram) for gram in other]
+    pairs = [(clean, other), (clean, clean), (other, other)]
+    hsic = torch.tensor([list(map(_hsic, *pair)) for pair in pairs], dtype=torch.float64)
+    n_blocks = hsic.shape[1]
+    value = float(_alignment(hsic.sum(1)))
+    if n_blocks < 2:
+        return value, math.nan, math.nan
+    without_one = _alignment(hsic.sum(1, keepdim=True) - hsic)
+    error = float(without_one.std(correction=0)) * (n_blocks - 1) ** 0.5
+    half = float(stdtrit(n_blocks - 1, 0.975)) * error
+    return value, value - half, value + half
+
+
+ALL_METRICS = (*METRICS, *TAP_TO_TAP, *SET_METRICS)
+
+
+def _alignment(hsic: Tensor) -> Tensor:
+    """CKA from HSIC(K, L), HSIC(K, K), HSIC(L, L), (3, ...)."""
+    return hsic[0] / (hsic[1] * hsic[2]).sqrt()
+
+
+def _centred(gram: Tensor) -> Tensor:
+    """U-centred Gram matrix: with zeros on the diagonal, and rows and columns that sum to zero."""
+    n = len(gram)
+    gram = gram.clone().fill_diagonal_(0)
+    rows = gram.sum(1) / (n - 2)
+    centred = gram - rows - rows[:, None] + gram.sum() / ((n - 1) * (n - 2))
+    return centred.fill_diagonal_(0)
+
+
+def _hsic(gram: Tensor, other: Tensor) -> float:
+    """Unbiased estimate of HSIC from two U-centred Gram matrices, equal to equation 5 of Song et al. (2012)."""
+    n = len(gram)
+    return float((gram * other).sum()) / (n * (n - 3))
+
+
+def blocks(n_images: int) -> list[slice]:
+    """The rows of the blocks that set metrics see: BLOCK images each, too small a rest in the one before."""
+    starts = list(range(0, n_images, BLOCK))
+    if len(starts) > 1 and n_images - starts[-1] < SMALLEST_BLOCK:
+        starts.pop()
+    return [slice(start, end) for start, end in pairwise([*starts, n_images])]
+
+
+def gram_matrix(maps: Tensor) -> Tensor:
+    """<v_i, v_j> of all pairs of maps, (n, ...) -> float64 (n, n)."""
+    return maps.double().flatten(1) @ maps.double().flatten(1).T
+
+
+def part_along(clean: Tensor, difference: Tensor) -> Tensor:
+    """The part of `difference` along the clean map, float64 (B, ...): (<d, c> / ||c||^2) c; 0 where c is zero."""
+    clean, difference = clean.double(), difference.double()
+    squares = _dots(clean, clean)
+    return torch.where(squares > 0, _dots(difference, clean) / squares, 0) * clean
+
+
+def _relative(values: Tensor, scales: Tensor) -> Tensor:
+    """values / scales, (B,), NaN where the scale is 0."""
+    return torch.where(scales > 0, values / scales, torch.nan).flatten()
+
+
 def _norms(maps: Tensor) -> Tensor:
     """Euclidean norm of each image's map, (B, 1, ...), with no copy into another order of memory."""
     return torch.linalg.vector_norm(maps, dim=tuple(range(1, maps.ndim)), keepdim=True)
 
 
-METRICS: dict[str, Metric] = {
-    "normalized_euclidean": normalized_euclidean,
-    "cosine": cosine,
-}
+def _dots(left: Tensor, right: Tensor) -> Tensor:
+    """Inner product of each image's two maps, (B, 1, ...)."""
+    return (left * right).sum(dim=tuple(range(1, left.ndim)), keepdim=True)

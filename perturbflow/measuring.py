@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,15 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from perturbflow.classifiers import Classifier
-from perturbflow.distances import METRICS
+from perturbflow.distances import (
+    ALL_METRICS,
+    METRICS,
+    SET_METRICS,
+    TAP_TO_TAP,
+    SetMetric,
+    blocks,
+    gram_matrix,
+)
 from perturbflow.evaluation import pixels_of
 from perturbflow.storage import Array
 
@@ -26,55 +36,149 @@ def sample_rows(n_images: int, n_sampled: int, seed: int) -> Array:
     return np.sort(generator.choice(n_images, min(n_sampled, n_images), replace=False))
 
 
+@dataclass(frozen=True)
+class LayerDistances:
+    """What the passes of clean images and of their versions gave.
+
+    per_image: by metric, float64 (n_versions, n_taps, N). of_set: by metric, float64 (n_versions, n_taps, 3): the value
+    and the ends of its 95% interval. n_elements: of one image's map, int64 (n_taps,). predicted: int64, and margin (see
+    `margins`): float64, both (1 + n_versions, N), the clean images first.
+    """
+
+    per_image: dict[str, Array]
+    of_set: dict[str, Array]
+    n_elements: Array
+    predicted: Array
+    margin: Array
+
+
 @torch.no_grad()
 def layer_distances(
     classifier: Classifier,
     clean: Array,
     versions: Mapping[str, Array],
+    labels: Array,
     metrics: Sequence[str],
     batch_size: int,
     device: torch.device,
-) -> dict[str, Array]:
+) -> LayerDistances:
     """Distances at every tap between clean images and their versions (Figures 2 and 3 of the paper).
 
-    clean: uint8 (N, H, W, 3). versions: by the name of the denoiser, float32 (N, H, W, 3). A batch of all versions of
-    the same few images passes the classifier once; each distance is computed while the map goes by.
-    Returns for each metric float64 (n_versions, n_taps, N), and `n_elements` int64 (n_taps,).
-    """
-    shape = (len(versions), len(classifier.taps), len(clean))
-    # They stay on the device to the end: to fetch a number is to wait for all work before it.
-    results = {metric: torch.empty(shape, dtype=torch.float64, device=device) for metric in metrics}
-    n_elements = np.zeros(len(classifier.taps), dtype=np.int64)
-    images_at_once = max(1, batch_size // (1 + len(versions)))
+    clean: uint8 (N, H, W, 3). versions: by the name of the denoiser, float32 (N, H, W, 3). labels: int64 (N,). A batch
+    of all versions of the same few images passes the classifier once; each distance is computed while the map goes by.
+    A batch holds `batch_size` images, or, where a metric of the whole set is asked for, all versions of a block of them.
 
-    def receiver(first_row: int, n_images: int) -> Callable[[int, Tensor], None]:
+    Raises ValueError for an unknown metric, and where logits are not finite.
+    """
+    if unknown := [name for name in metrics if name not in ALL_METRICS]:
+        raise ValueError(f"unknown metric {unknown[0]}; known: {', '.join(ALL_METRICS)}")
+    between_taps = [name for name in metrics if name in TAP_TO_TAP]
+    of_sets = [name for name in metrics if name in SET_METRICS]
+    of_maps = [name for name in METRICS if name in metrics or (name == "relative_error" and between_taps)]
+
+    n_versions, n_taps, n_images = len(versions), len(classifier.taps), len(clean)
+    # All stays on the device to the end: to fetch a number is to wait for all work before it.
+    empty = partial(torch.empty, dtype=torch.float64, device=device)
+    values = {name: empty(n_versions, n_taps, n_images) for name in of_maps}
+    of_pixels = {"relative_error": empty(n_versions, n_images)} if between_taps else {}
+    grams: list[list[list[Tensor]]] = [[[] for _ in range(1 + n_versions)] for _ in range(n_taps)]
+    n_elements = np.zeros(n_taps, dtype=np.int64)
+
+    def receiver(rows: slice) -> Callable[[int, Tensor], None]:
         def receive(position: int, feature_map: Tensor) -> None:
-            clean_map, *other_maps = feature_map.split(n_images)
-            n_elements[position] = clean_map[0].numel()
-            compared_at_once = max(1, ELEMENTS_AT_ONCE // clean_map[0].numel()) if device.type == "cpu" else n_images
-            for start in range(0, n_images, compared_at_once):
-                images = slice(start, min(start + compared_at_once, n_images))
-                rows = slice(first_row + images.start, first_row + images.stop)
-                clean_part = clean_map[images].double()
-                for version, other_map in enumerate(other_maps):
-                    other_part = other_map[images].double()
-                    for metric in metrics:
-                        results[metric][version, position, rows] = METRICS[metric](clean_part, other_part)
+            maps = _flattened(feature_map).split(rows.stop - rows.start)
+            n_elements[position] = maps[0].shape[1]
+            _compare(maps, {name: of_metric[:, position, rows] for name, of_metric in values.items()})
+            if of_sets:
+                for of_version, version_maps in zip(grams[position], maps, strict=True):
+                    of_version.append(gram_matrix(version_maps, _elements_at_once(version_maps)))
 
         return receive
 
-    for first_row in range(0, len(clean), images_at_once):
-        rows = slice(first_row, first_row + images_at_once)
-        clean_batch = clean[rows].astype(np.float32)
-        batch = np.concatenate([clean_batch, *(version[rows] for version in versions.values())])
-        with classifier.observed(receiver(first_row, len(clean_batch))):
-            classifier(pixels_of(batch, device))
-    return {**{metric: values.cpu().numpy() for metric, values in results.items()}, "n_elements": n_elements}
+    logits = []
+    images_at_once = max(1, batch_size // (1 + n_versions))
+    few = [slice(first, min(first + images_at_once, n_images)) for first in range(0, n_images, images_at_once)]
+    for rows in blocks(n_images) if of_sets else few:
+        batch = np.concatenate([clean[rows].astype(np.float32), *(version[rows] for version in versions.values())])
+        pixels = pixels_of(batch, device)
+        _compare(
+            _flattened(pixels).split(rows.stop - rows.start),
+            {name: of_metric[:, rows] for name, of_metric in of_pixels.items()},
+        )
+        with classifier.observed(receiver(rows)):
+            logits.append(classifier(pixels).unflatten(0, (1 + n_versions, -1)))
+
+    for name in between_taps:
+        here = values["relative_error"]
+        values[name] = TAP_TO_TAP[name](here, torch.cat([of_pixels["relative_error"][:, None], here[:, :-1]], dim=1))
+    all_logits = torch.cat(logits, dim=1)
+    _check_finite(all_logits, ["clean", *versions])
+    return LayerDistances(
+        {name: values[name].cpu().numpy() for name in metrics if name in values},
+        {name: _of_set(SET_METRICS[name], grams) for name in of_sets},
+        n_elements,
+        all_logits.argmax(-1).cpu().numpy(),
+        margins(all_logits, torch.from_numpy(labels).to(device)).cpu().numpy(),
+    )
+
+
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logit of the true class minus the largest of the others, float64 (..., N), of logits (..., N, n_classes)."""
+    true = labels.expand(logits.shape[:-1])[..., None]
+    others = logits.scatter(-1, true, -torch.inf).amax(-1)
+    return logits.gather(-1, true)[..., 0].double() - others.double()
+
+
+def _flattened(maps: Tensor) -> Tensor:
+    """(N, ...) -> (N, n_elements), in the order in which they lie in memory: a view. No metric depends on the order."""
+    order = sorted(range(1, maps.ndim), key=maps.stride, reverse=True)
+    return maps.permute(0, *order).flatten(1)
+
+
+def _compare(maps: Sequence[Tensor], values: Mapping[str, Tensor]) -> None:
+    """Write into `values`, float64 (n_versions, N) by metric, those of maps (N, n_elements), the clean ones first."""
+    clean, *others = maps
+    images_at_once = max(1, _elements_at_once(clean) // clean.shape[1])
+    for start in range(0, len(clean), images_at_once):
+        images = slice(start, start + images_at_once)
+        clean_part = clean[images].double()
+        for version, other in enumerate(others):
+            other_part = other[images].double()
+            for name, of_metric in values.items():
+                of_metric[version, images] = METRICS[name](clean_part, other_part)
+
+
+def _elements_at_once(maps: Tensor) -> int:
+    return ELEMENTS_AT_ONCE if maps.device.type == "cpu" else maps.numel()
+
+
+def _of_set(metric: SetMetric, grams: Sequence[Sequence[Sequence[Tensor]]]) -> Array:
+    """(n_versions, n_taps, 3) of the Gram matrices by tap, version (clean first) and block."""
+    of_taps = []
+    for of_tap in grams:
+        clean, *others = ([gram.cpu() for gram in of_version] for of_version in of_tap)
+        of_taps.append([metric(clean, other) for other in others])
+    return np.array(of_taps).transpose(1, 0, 2)
+
+
+def _check_finite(logits: Tensor, names: Sequence[str]) -> None:
+    """Raise ValueError where logits (n_versions, N, n_classes) are not finite: their distances would be NaN as well."""
+    broken = (~logits.isfinite()).any(-1).sum(1).tolist()
+    for name, n_broken in zip(names, broken, strict=True):
+        if n_broken:
+            raise ValueError(
+                f"the classifier's logits are not finite for {n_broken} of {logits.shape[1]} images ({name}): "
+                "either it has diverged in its training or what made these images has; see their history.csv"
+            )
 
 
 def summary(values: Array, confidence: float = 0.95) -> dict[str, float]:
-    """Mean over images, standard deviation, and the t interval of the mean (as mean, std, ci_low, ci_high)."""
-    mean = float(values.mean())
+    """Mean over images, standard deviation, and the t interval of the mean (as mean, std, ci_low, ci_high).
+
+    Images whose value is NaN, that is undefined, are left out.
+    """
+    values = values[~np.isnan(values)]
+    mean = float(values.mean()) if len(values) else float("nan")
     if len(values) < 2:
         return {"mean": mean, "std": float("nan"), "ci_low": float("nan"), "ci_high": float("nan")}
     std = float(values.std(ddof=1))
@@ -83,7 +187,7 @@ def summary(values: Array, confidence: float = 0.95) -> dict[str, float]:
 
 
 def distance_frames(
-    distances: Mapping[str, Array],
+    distances: LayerDistances,
     classifier: Classifier,
     versions: Sequence[str],
     index: Array,
@@ -92,26 +196,26 @@ def distance_frames(
     """The distances as tables: a row a version and tap, and a row a version, tap and image.
 
     index: row of each image in the data file. The first has denoiser, position (from 1), layer, module, n_elements,
-    n_images and mean, std, ci_low, ci_high of each metric; the second denoiser, position, index, label and the metrics.
+    n_images and mean, std, ci_low, ci_high of each metric, with no std for those of the whole set; the second denoiser,
+    position, index, label and the metrics of images.
     """
-    metrics = [name for name in distances if name != "n_elements"]
     summaries, per_image = [], []
     for version, denoiser in enumerate(versions):
         for position, tap in enumerate(classifier.taps):
-            values = {metric: distances[metric][version, position] for metric in metrics}
+            values = {metric: of_metric[version, position] for metric, of_metric in distances.per_image.items()}
+            statistics = {metric: summary(of_images) for metric, of_images in values.items()}
+            for metric, of_metric in distances.of_set.items():
+                mean, low, high = of_metric[version, position]
+                statistics[metric] = {"mean": mean, "std": float("nan"), "ci_low": low, "ci_high": high}
             summaries.append(
                 {
                     "denoiser": denoiser,
                     "position": position + 1,
                     "layer": tap.layer,
                     "module": tap.module,
-                    "n_elements": int(distances["n_elements"][position]),
+                    "n_elements": int(distances.n_elements[position]),
                     "n_images": len(index),
-                    **{
-                        f"{metric}_{name}": value
-                        for metric in metrics
-                        for name, value in summary(values[metric]).items()
-                    },
+                    **{f"{metric}_{name}": value for metric, row in statistics.items() for name, value in row.items()},
                 }
             )
             per_image.append(
@@ -120,3 +224,25 @@ def distance_frames(
                 )
             )
     return pd.DataFrame(summaries), pd.concat(per_image, ignore_index=True)
+
+
+def prediction_frame(distances: LayerDistances, versions: Sequence[str], index: Array, labels: Array) -> pd.DataFrame:
+    """A row a version and image: denoiser, index, label, and the prediction and margin of clean image and version."""
+    (clean, *others), (clean_margin, *margins_of_others) = distances.predicted, distances.margin
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "denoiser": denoiser,
+                    "index": index,
+                    "label": labels,
+                    "predicted_clean": clean,
+                    "predicted": predicted,
+                    "margin_clean": clean_margin,
+                    "margin": margin,
+                }
+            )
+            for denoiser, predicted, margin in zip(versions, others, margins_of_others, strict=True)
+        ],
+        ignore_index=True,
+    )

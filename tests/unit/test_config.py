@@ -1,5 +1,6 @@
 import copy
 import inspect
+import re
 import runpy
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from perturbflow.config import (
     load_config,
     load_schema,
     merge,
+    metric_names,
     resolve_config,
 )
 
@@ -161,7 +163,10 @@ MISTAKES = [
     ("data.image_size", 40, "data.image_size: must be a multiple of 16, got 40"),
     ("adversarial_sets.fgsm.max_steps", 0, "adversarial_sets.fgsm.max_steps: must be at least 1, got 0"),
     ("classifiers", {}, "classifiers: needs at least 1, has 0"),
-    ("denoisers.unet.stages", [], "denoisers.unet.stages: needs at least 1, has 0"),
+    ("denoisers.unet.mix", {}, "denoisers.unet.mix: needs at least 1, has 0"),
+    ("classifiers.vgg19.taps", [], "classifiers.vgg19.taps: needs at least 1, has 0"),
+    ("classifiers.vgg19.normalization.std", [0, 1, 1], "...normalization.std[0]: must be greater than 0, got 0"),
+    ("interventions.fractions", [0.5, 0], "interventions.fractions[1]: must be greater than 0, got 0"),
     (
         "denoisers.unet.stages",
         [{"epochs": 1, "learning_rate": 1e-3}, {"epochs": 0, "learning_rate": 1e-3}],
@@ -174,11 +179,14 @@ MISTAKES = [
     ("measure.classifiers", ["vgg19", "vgg19"], "measure.classifiers: names one twice: vgg19, vgg19"),
     ("denoisers.unet.mix", {"fgsm": 0.5, "mifgsm": 0.4}, "denoisers.unet.mix: must sum to 1, sums to 0.9"),
     # choices and names
-    ("classifiers.vgg19.architecture", "vg19", "...: 'vg19' is not one of resnet18, ...; did you mean 'vgg19'?"),
+    ("classifiers.vgg19.architecture", "my net", "...architecture: 'my net' does not fit; The network. `resnet18`, "),
+    ("classifiers.vgg19.architecture", "nets:", "...architecture: 'nets:' does not fit; "),
+    ("denoisers.unet.architecture", "unnet", "...architecture: 'unnet' does not fit; The network, `fusionnet` or `unet`."),
+    ("denoisers.unet.loss", "logit", "denoisers.unet.loss: 'logit' is not one of ...; did you mean 'logits'?"),
     ("denoisers.unet.precision", "float16", "...precision: 'float16' is not one of ...; did you mean 'bfloat16'?"),
     ("run", "a/b", "run: 'a/b' does not fit; Name of the study, of letters, digits, "),
     ("compute.device", "gpu", "compute.device: 'gpu' does not fit; `auto` (a GPU where there is one), `cpu`, "),
-    ("figures", {"figure 2": {"metric": "cosine"}}, "figures.figure 2: 'figure 2' does not fit; A name has letters"),
+    ("figures", {"figure 2": {"metrics": ["cosine"]}}, "figures.figure 2: 'figure 2' does not fit; A name has letters"),
     ("denoisers.none", yaml.safe_load(SMALL)["denoisers"]["unet"], "denoisers.none: reserved for the raw adversary"),
     # names of other places
     ("adversarial_sets.fgsm.attacker", "resnet81", "...: 'resnet81' is not in classifiers; did you mean 'resnet18'?"),
@@ -187,22 +195,64 @@ MISTAKES = [
     ("measure.classifiers", ["vgg"], "measure.classifiers[0]: 'vgg' is not in classifiers; did you mean 'vgg19'?"),
     ("tables.table1.classifier", "resnet18", "tables.table1.classifier: 'resnet18' is not in measure.classifiers; "),
     ("tables.table1.denoiser", "uent", "tables.table1.denoiser: 'uent' is not in denoisers; did you mean 'unet'?"),
-    ("measure.metrics", ["cosine"], "figures.figure2.metric: 'normalized_euclidean' is not in measure.metrics; "),
+    ("measure.metrics", ["cosine"], "figures.figure2.metrics[0]: 'normalized_euclidean' is not in measure.metrics; "),
+    ("measure.metrics", ["cosin"], "measure.metrics[0]: 'cosin' is no metric; did you mean 'cosine'?"),
+    ("interventions.adversarial_sets", ["fgms"], "...: 'fgms' is not in adversarial_sets; did you mean 'fgsm'?"),
+    ("tables.table7.classifiers", ["resnet18"], "...: 'resnet18' is not in measure.classifiers; "),
+    ("adversarial_sets.fgsm.denoiser", "une", "...: 'une' is not in denoisers; did you mean 'unet'?"),
+    ("denoisers.unet.guide", "vgg19", "denoisers.unet.guide: only the losses logits and features have a guide; remove it"),
+    ("denoisers.unet.loss", "logits", "denoisers.unet.guide: missing, and it has no default"),
+    ("denoisers.unet.options", {"depth": 3}, "denoisers.unet.options: only an imported network has options; "),
+    # the three kinds of sets
+    ("adversarial_sets.fgsm.epsilon", 2.0, "adversarial_sets.fgsm.epsilon: only attacks of Foolbox have an epsilon; "),
+    ("adversarial_sets.fgsm.options", {"steps": 3}, "adversarial_sets.fgsm.options: only attacks of Foolbox have "),
+    ("adversarial_sets.fgsm.norm_of", "mifgsm", "...norm_of: only sign_noise and gaussian_noise have a norm_of; "),
+    ("adversarial_sets.noise", {"attack": "sign_noise"}, "adversarial_sets.noise.norm_of: missing, and it has no default"),
+    (
+        "adversarial_sets.noise",
+        {"attack": "sign_noise", "norm_of": "fgsm", "step": 1.0},
+        "adversarial_sets.noise.step: noise has no step; remove it",
+    ),
+    (
+        "adversarial_sets.noise",
+        {"attack": "sign_noise", "norm_of": "fgsm", "round_to_8_bits": True},
+        "adversarial_sets.noise.round_to_8_bits: rounding would change the norm of the noise; remove it",
+    ),
+    (
+        "adversarial_sets.pgd",
+        {"attack": "LinfPGD", "attacker": "vgg19", "stopping_classifier": None},
+        "adversarial_sets.pgd.epsilon: missing, and it has no default",
+    ),
+    (
+        "adversarial_sets.pgd",
+        {"attack": "LinfPGD", "attacker": "vgg19", "stopping_classifier": None, "epsilon": 2.0, "max_steps": 3},
+        "adversarial_sets.pgd.max_steps: only fgsm, ifgsm and mifgsm have max_steps; ",
+    ),
     (
         "figures.figure3",
-        {"metric": "cosine", "colors": {"fgsm1": "red"}},
+        {"metrics": ["cosine"], "colors": {"fgsm1": "red"}},
         "figures.figure3.colors.fgsm1: 'fgsm1' is not in adversarial_sets; did you mean 'fgsm'?",
     ),
     # networks
     (
         "classifiers.vgg19",
         {"architecture": "vgg19", "weights": "none", "options": {"blocks": [1, 1, 1, 1]}},
-        "classifiers.vgg19.options.blocks: vgg19 has no such option; it takes batch_norm, width",
+        "classifiers.vgg19.options.blocks: vgg19 has no such option; valid: batch_norm, width",
     ),
     (
         "classifiers.resnet18",
         {"architecture": "resnet18", "weights": "none", "options": {"blocks": [1, 1]}},
         "classifiers.resnet18.options.blocks: resnet18 has 4 stages, got 2 numbers",
+    ),
+    (
+        "classifiers.vgg19",
+        {"architecture": "vgg19", "weights": "none", "options": {"widht": 0.5}},
+        "classifiers.vgg19.options.widht: vgg19 has no such option; did you mean 'width'?",
+    ),
+    (
+        "classifiers.mine",
+        {"architecture": "my_networks:Small"},
+        "classifiers.mine.weights: an imported network has no ImageNet weights of its own; give a file or none",
     ),
     (
         "classifiers.vgg19",
@@ -223,6 +273,65 @@ def test_a_mistake_is_told_in_one_line(config: dict[str, Any], path: str, value:
     lines = [line.removeprefix("config.yaml: ") for line in mistakes_of(config)]
 
     assert any(line.startswith(pieces[0]) and all(piece in line for piece in pieces) for line in lines), lines
+
+
+NOISE = {"attack": "sign_noise", "norm_of": "fgsm"}
+ADAPTIVE = {**yaml.safe_load(SMALL)["adversarial_sets"]["fgsm"], "denoiser": "unet"}
+
+
+def test_a_control_of_a_control_is_refused(config: dict[str, Any]) -> None:
+    config["adversarial_sets"] |= {"noise": NOISE, "more": {"attack": "gaussian_noise", "norm_of": "noise"}}
+
+    assert mistakes_of(config) == [
+        "config.yaml: adversarial_sets.more.norm_of: 'noise' is noise itself; name an attack's set"
+    ]
+
+
+def test_a_control_of_itself_is_refused(config: dict[str, Any]) -> None:
+    config["adversarial_sets"]["noise"] = {"attack": "sign_noise", "norm_of": "noise"}
+
+    assert any("noise is needed to make itself" in line or "is noise itself" in line for line in mistakes_of(config))
+
+
+def test_a_denoiser_trained_on_what_attacks_it_is_refused(config: dict[str, Any]) -> None:
+    config["adversarial_sets"] |= {"adaptive": ADAPTIVE, "noise": {"attack": "sign_noise", "norm_of": "adaptive"}}
+    config["denoisers"]["unet"]["mix"] = {"fgsm": 0.5, "noise": 0.5}
+
+    lines = mistakes_of(config)
+
+    assert [line.split(": ")[1] for line in lines] == ["adversarial_sets.adaptive", "adversarial_sets.noise"]
+    assert all("is needed to make itself" in line for line in lines)
+
+
+def test_an_adaptive_set_may_train_another_denoiser(config: dict[str, Any]) -> None:
+    config["adversarial_sets"]["adaptive"] = ADAPTIVE
+    config["denoisers"]["second"] = {**config["denoisers"]["unet"], "mix": {"adaptive": 1.0}}
+
+    assert resolve_config(config)["denoisers"]["second"]["mix"] == {"adaptive": 1.0}
+
+
+def test_networks_and_attacks_from_elsewhere_are_left_to_the_deep_checks(config: dict[str, Any]) -> None:
+    put(
+        config,
+        "classifiers.own",
+        {"architecture": "a.b:net", "weights": "none", "options": {"depth": 3}, "taps": ["x"]},
+    )
+    put(config, "classifiers.timm", {"architecture": "convnext_atto", "taps": {"end of it": "head.fc"}})
+    put(config, "denoisers.own", {"architecture": "a.b:median", "options": {"size": 3}, "stages": []})
+    pgd = {
+        "attack": "LinfPGD",
+        "attacker": "own",
+        "stopping_classifier": None,
+        "epsilon": None,
+        "options": {"steps": 3},
+    }
+    put(config, "adversarial_sets.pgd", pgd)
+
+    resolved = resolve_config(config)
+
+    assert resolved["classifiers"]["own"]["options"] == {"depth": 3}
+    assert resolved["adversarial_sets"]["pgd"]["round_to_8_bits"] is False
+    assert resolved["denoisers"]["own"]["mix"] == {}
 
 
 def test_all_mistakes_are_told_together_with_the_file(config: dict[str, Any]) -> None:
@@ -321,21 +430,26 @@ def test_architectures_and_options_are_those_of_the_builders() -> None:
     assert {name: set(list(parameters)[1:]) for name, parameters in builders.items()} == ARCHITECTURE_OPTIONS
     stages = {name: len(p["blocks"].default) for name, p in builders.items() if "blocks" in p}
     assert stages == ARCHITECTURE_STAGES
-    schema = load_schema()["properties"]["classifiers"]["additionalProperties"]
-    assert set(schema["properties"]["architecture"]["enum"]) == set(ARCHITECTURES)
+    description = schema_parts(load_schema())["schema.classifiers.additionalProperties.architecture"]["description"]
+    assert [name for name in ARCHITECTURES if f"`{name}`" not in description] == []
 
 
 def test_choices_are_those_of_the_registries() -> None:
+    from perturbflow.controls import CONTROLS
+
+    from perturbflow import config
     from perturbflow.attacks import ATTACKS
     from perturbflow.data import SOURCES
     from perturbflow.denoisers import DENOISERS
-    from perturbflow.distances import METRICS
+    from perturbflow.distances import ALL_METRICS
 
     parts = schema_parts(load_schema())
     assert set(parts["schema.data.source"]["enum"]) == set(SOURCES)
-    assert set(parts["schema.adversarial_sets.additionalProperties.attack"]["enum"]) == set(ATTACKS)
-    assert set(parts["schema.denoisers.additionalProperties.architecture"]["enum"]) == set(DENOISERS)
-    assert set(parts["schema.measure.metrics.items"]["enum"]) == set(METRICS)
+    assert set(ATTACKS) == config.OWN_ATTACKS
+    assert set(CONTROLS) == config.CONTROLS
+    architectures = parts["schema.denoisers.additionalProperties.architecture"]["pattern"]
+    assert all(re.search(architectures, name) for name in DENOISERS)
+    assert set(metric_names()) == set(ALL_METRICS)
 
 
 def test_checking_a_config_does_not_import_torch() -> None:

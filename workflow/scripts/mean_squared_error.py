@@ -4,27 +4,33 @@ from itertools import product
 
 import pandas as pd
 
-from perturbflow.errors import mean_squared_error
+from perturbflow.errors import mean_squared_errors
 from perturbflow.logs import log_to
-from perturbflow.storage import map_images
+from perturbflow.storage import map_images, read_columns
 
 
 def main() -> None:
     splits = snakemake.params.splits
     clean = {split: map_images(path) for split, path in zip(splits, snakemake.input.data, strict=True)}
-    rows = []
+    summaries, per_image = [], []
     versions = product(snakemake.params.conditions, splits)
     for (denoiser, split), path in zip(versions, snakemake.input.versions, strict=True):
-        rows.append(
+        errors = mean_squared_errors(map_images(path), clean[split])
+        summaries.append(
             {
                 **dict(snakemake.wildcards.items()),
                 "denoiser": denoiser,
                 "split": split,
-                "mse_px2": mean_squared_error(map_images(path), clean[split]),
-                "n_images": len(clean[split]),
+                "mse_px2": errors.mean(),
+                "n_images": len(errors),
             }
         )
-    pd.DataFrame(rows).to_csv(snakemake.output[0], index=False)
+        (index,) = read_columns(path, "index")
+        per_image.append(pd.DataFrame({"denoiser": denoiser, "split": split, "index": index, "mse_px2": errors}))
+    pd.DataFrame(summaries).to_csv(snakemake.output.summary, index=False)
+    # A gzip header without a time, so that the same values make the same file.
+    compression = {"method": "gzip", "mtime": 0}
+    pd.concat(per_image).to_csv(snakemake.output.images, index=False, compression=compression)
 
 
 with log_to(snakemake.log[0]):

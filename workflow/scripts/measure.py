@@ -9,7 +9,7 @@ from perturbflow.classifiers import load_classifier
 from perturbflow.compute import prepare
 from perturbflow.evaluation import top1_of_array
 from perturbflow.logs import log_to
-from perturbflow.measuring import distance_frames, layer_distances, sample_rows
+from perturbflow.measuring import distance_frames, layer_distances, prediction_frame, sample_rows
 from perturbflow.storage import map_images, read_columns
 
 
@@ -30,23 +30,27 @@ def main() -> None:
     split = settings["split"]
     clean = map_images(snakemake.input.data)
     rows = sample_rows(len(clean), settings["images"], snakemake.params.seed)
+    index, label = (column[rows] for column in read_columns(versions["none", split], "index", "label"))
     distances = layer_distances(
         classifier,
         np.asarray(clean[rows]),
         {condition: np.asarray(map_images(versions[condition, split])[rows]) for condition in conditions},
+        label,
         settings["metrics"],
         compute["batch_size"],
         device,
     )
-    index, label = read_columns(versions["none", split], "index", "label")
-    summary, per_image = distance_frames(distances, classifier, conditions, index[rows], label[rows])
+    summary, per_image = distance_frames(distances, classifier, conditions, index, label)
+    predictions = prediction_frame(distances, conditions, index, label)
 
     pd.DataFrame(accuracy).to_csv(snakemake.output.accuracy, index=False)
     for position, (name, value) in enumerate(names.items()):
         summary.insert(position, name, value)
     summary.to_csv(snakemake.output.distances, index=False)
     # A gzip header without a time, so that the same values make the same file.
-    per_image.to_csv(snakemake.output.images, index=False, compression={"method": "gzip", "mtime": 0})
+    compression = {"method": "gzip", "mtime": 0}
+    per_image.to_csv(snakemake.output.images, index=False, compression=compression)
+    predictions.to_csv(snakemake.output.predictions, index=False, compression=compression)
 
 
 with log_to(snakemake.log[0]):
