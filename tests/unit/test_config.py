@@ -181,7 +181,7 @@ MISTAKES = [
     # choices and names
     ("classifiers.vgg19.architecture", "my net", "...architecture: 'my net' does not fit; The network. `resnet18`, "),
     ("classifiers.vgg19.architecture", "nets:", "...architecture: 'nets:' does not fit; "),
-    ("denoisers.unet.architecture", "unnet", "...architecture: 'unnet' does not fit; The network, `fusionnet` or `unet`."),
+    ("denoisers.unet.architecture", "unnet", "...architecture: 'unnet' does not fit; The network, `fusionnet` or "),
     ("denoisers.unet.loss", "logit", "denoisers.unet.loss: 'logit' is not one of ...; did you mean 'logits'?"),
     ("denoisers.unet.precision", "float16", "...precision: 'float16' is not one of ...; did you mean 'bfloat16'?"),
     ("run", "a/b", "run: 'a/b' does not fit; Name of the study, of letters, digits, "),
@@ -200,14 +200,14 @@ MISTAKES = [
     ("interventions.adversarial_sets", ["fgms"], "...: 'fgms' is not in adversarial_sets; did you mean 'fgsm'?"),
     ("tables.table7.classifiers", ["resnet18"], "...: 'resnet18' is not in measure.classifiers; "),
     ("adversarial_sets.fgsm.denoiser", "une", "...: 'une' is not in denoisers; did you mean 'unet'?"),
-    ("denoisers.unet.guide", "vgg19", "denoisers.unet.guide: only the losses logits and features have a guide; remove it"),
+    ("denoisers.unet.guide", "vgg19", "denoisers.unet.guide: only the losses logits and features have "),
     ("denoisers.unet.loss", "logits", "denoisers.unet.guide: missing, and it has no default"),
     ("denoisers.unet.options", {"depth": 3}, "denoisers.unet.options: only an imported network has options; "),
     # the three kinds of sets
     ("adversarial_sets.fgsm.epsilon", 2.0, "adversarial_sets.fgsm.epsilon: only attacks of Foolbox have an epsilon; "),
     ("adversarial_sets.fgsm.options", {"steps": 3}, "adversarial_sets.fgsm.options: only attacks of Foolbox have "),
     ("adversarial_sets.fgsm.norm_of", "mifgsm", "...norm_of: only sign_noise and gaussian_noise have a norm_of; "),
-    ("adversarial_sets.noise", {"attack": "sign_noise"}, "adversarial_sets.noise.norm_of: missing, and it has no default"),
+    ("adversarial_sets.noise", {"attack": "sign_noise"}, "adversarial_sets.noise.norm_of: missing, and "),
     (
         "adversarial_sets.noise",
         {"attack": "sign_noise", "norm_of": "fgsm", "step": 1.0},
