@@ -16,6 +16,8 @@ DYNAMIC_IMPORTS = {
     "run_path",
     "spec_from_file_location",
 }
+# It imports what the config names; the rules that use it add the digest of that file.
+MAY_IMPORT_DYNAMICALLY = f"{PACKAGE}/imports.py"
 
 
 class UntraceableImportError(ValueError):
@@ -28,7 +30,8 @@ def source_digests(script: Path, root: Path) -> dict[str, str]:
     script: a Python file below `root`. root: the folder that holds the package.
     Returns {path relative to root: 12 hexadecimal digits}, sorted by path. A digest changes with the code, and
     not with comments, layout, or docstrings.
-    Raises UntraceableImportError, naming file and line, for a relative or dynamic import.
+    Raises UntraceableImportError, naming file and line, for a relative or dynamic import; only MAY_IMPORT_DYNAMICALLY
+    may have the latter.
     """
     digests: dict[str, str] = {}
     waiting = [script.resolve()]
@@ -46,7 +49,7 @@ def source_digests(script: Path, root: Path) -> dict[str, str]:
 def _read(file: Path, root: Path) -> tuple[str, tuple[Path, ...]]:
     """The digest of one file, and the package's files that it imports itself."""
     tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
-    imported = tuple(path for name in _imported_names(tree, file) if (path := _module_file(name, root)))
+    imported = tuple(path for name in _imported_names(tree, file, root) if (path := _module_file(name, root)))
     return _digest(tree), imported
 
 
@@ -60,7 +63,7 @@ def _digest(tree: ast.Module) -> str:
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
 
 
-def _imported_names(tree: ast.Module, file: Path) -> set[str]:
+def _imported_names(tree: ast.Module, file: Path, root: Path) -> set[str]:
     """Dotted names of everything imported from the package, and of the packages above it."""
     names: set[str] = set()
     for node in ast.walk(tree):
@@ -73,7 +76,7 @@ def _imported_names(tree: ast.Module, file: Path) -> set[str]:
                 )
             names.add(str(node.module))
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-        elif _is_dynamic_import(node):
+        elif _is_dynamic_import(node) and file != root / MAY_IMPORT_DYNAMICALLY:
             raise UntraceableImportError(
                 f"{file}:{getattr(node, 'lineno', 0)}: dynamic import; name the module in an import statement."
             )

@@ -135,6 +135,16 @@ def test_an_import_that_cannot_be_followed_is_refused_with_its_line(root: Path, 
         digests_of(root, "user.py")
 
 
+def test_the_module_for_import_paths_alone_may_import_dynamically(root: Path) -> None:
+    (root / "perturbflow/imports.py").write_text("import importlib\nload = importlib.import_module\n")
+    edit(root, "perturbflow/ground.py", '"""Ground."""', "from perturbflow.imports import load")
+    assert "perturbflow/imports.py" in digests_of(root, "user.py")
+
+    (root / "scripts/imports.py").write_text("from importlib import import_module\n")
+    with pytest.raises(UntraceableImportError, match=r"imports\.py:1: dynamic import"):
+        digests_of(root, "imports.py")
+
+
 def test_a_script_that_is_not_there_is_named(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"missing\.py"):
         digests_of(root, "missing.py")
