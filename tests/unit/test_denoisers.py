@@ -1,5 +1,6 @@
 import functools
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +219,51 @@ def test_a_saved_denoiser_is_loaded_with_equal_output(tmp_path, name, residual):
     assert not torch.allclose(loaded(pixels), pixels, atol=1e-3)
     content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert {key: content[key] for key in description} == description
+
+
+def own_module(folder, monkeypatch):
+    """A user's module `own_denoisers` in the working directory."""
+    (folder / "own_denoisers.py").write_text(
+        "import torch\n"
+        "class Blur(torch.nn.Module):\n"
+        "    def __init__(self, size=3):\n"
+        "        super().__init__()\n"
+        "        self.pool = torch.nn.AvgPool2d(size, 1, size // 2, count_include_pad=False)\n"
+        "        self.scale = torch.nn.Parameter(torch.ones(()))\n"
+        "    def forward(self, pixels):\n"
+        "        return self.scale * self.pool(pixels)\n"
+        "class Halves(torch.nn.Module):\n"
+        "    def forward(self, pixels):\n"
+        "        return pixels[..., ::2, ::2]\n"
+        "def number():\n"
+        "    return 3\n"
+    )
+    monkeypatch.chdir(folder)
+    monkeypatch.delitem(sys.modules, "own_denoisers", raising=False)
+
+
+def test_a_network_of_ones_own_takes_and_gives_pixels(tmp_path, monkeypatch):
+    own_module(tmp_path, monkeypatch)
+    denoiser = build_denoiser("own_denoisers:Blur", options={"size": 5})
+    expected = nn.functional.avg_pool2d(random_pixels(), 5, 1, 2, count_include_pad=False)
+    torch.testing.assert_close(denoiser(random_pixels()), expected)
+    with torch.no_grad():
+        denoiser.network.scale.fill_(0.5)
+    description = {"architecture": "own_denoisers:Blur", "width": 64, "residual": True, "options": {"size": 5}}
+    save_denoiser(tmp_path / "checkpoint.pt", denoiser, description)
+    torch.testing.assert_close(load_denoiser(tmp_path / "checkpoint.pt", CPU)(random_pixels()), expected / 2)
+
+
+def test_a_network_of_ones_own_must_keep_the_shape(tmp_path, monkeypatch):
+    own_module(tmp_path, monkeypatch)
+    with pytest.raises(ValueError, match=r"own_denoisers:Halves turns images of shape .* it must keep the shape"):
+        build_denoiser("own_denoisers:Halves")(random_pixels())
+
+
+def test_what_is_imported_must_be_a_module(tmp_path, monkeypatch):
+    own_module(tmp_path, monkeypatch)
+    with pytest.raises(ValueError, match=r"own_denoisers:number gives int, not a torch\.nn\.Module"):
+        build_denoiser("own_denoisers:number")
 
 
 class Intruder:

@@ -14,7 +14,7 @@ from perturbflow import training
 from perturbflow.denoisers import build_denoiser
 from perturbflow.evaluation import denoise, pixels_of, top1
 from perturbflow.storage import image_writer, map_images
-from perturbflow.training import Resumable, assign_sets, augment, train_classifier, train_denoiser
+from perturbflow.training import DENOISER_HISTORY, Resumable, assign_sets, augment, train_classifier, train_denoiser
 
 CPU = torch.device("cpu")
 every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -317,6 +317,13 @@ def test_the_seed_decides_the_training(tmp_path):
     assert not torch.equal(other[1].weight, first[0][1].weight)
 
 
+def test_no_epoch_leaves_the_weights_as_they_are(tmp_path):
+    before = small_network().state_dict()
+    network, history = train(tmp_path / "resume.pt", max_epochs=0, schedule="one_cycle")
+    assert history == []
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
 def test_weight_decay_is_l2_regularisation(tmp_path):
     """Adam on the gradient of loss + decay / 2 ||w||^2, written out; AdamW would give other weights."""
     n_epochs, learning_rate, decay = 12, 0.02, 0.5
@@ -616,7 +623,7 @@ def test_stages_follow_each_other(tmp_path):
     _, history = train_small(tmp_path / "resume.pt", clean, shifted(clean, 5))
     assert [row["stage"] for row in history] == [1, 1, 1, 2, 2]
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5]
-    assert list(history[0]) == ["stage", "epoch", "learning_rate", "train_mse_px2", "seconds"]
+    assert list(history[0]) == list(DENOISER_HISTORY)
     rates = [row["learning_rate"] for row in history]
     assert rates[0] == pytest.approx(1e-2 / 25)
     assert max(rates[:3]) > 5e-3
@@ -634,6 +641,23 @@ def test_a_killed_denoiser_goes_on_inside_and_between_stages(tmp_path, precision
             train_small(path, clean, adversarial, precision=precision, after_epoch=kill_after(epoch))
         resumed = train_small(path, clean, adversarial, small_denoiser(seed=1), precision=precision)
         assert_same(resumed, undisturbed)
+
+
+def test_the_mean_squared_error_is_measured_under_another_loss(tmp_path):
+    clean = scenes(24)
+    settings = {"mix": {"set0": 1.0}, "batch_size": 8, "precision": "float32", "stages": [stage(1)]}
+    adversarial = shifted(clean, 3)
+    resumable = Resumable(tmp_path / "resume.pt", "")
+    (row,) = train_denoiser(Nothing(), clean, adversarial, settings, 5, CPU, resumable, loss_of=F.l1_loss)
+    assert row["train_loss"] == pytest.approx(3, rel=1e-5)
+    assert row["train_mse_px2"] == pytest.approx(9, rel=1e-5)
+
+
+def test_without_stages_nothing_is_trained(tmp_path):
+    clean = scenes()
+    _, history = train_small(tmp_path / "resume.pt", clean, {}, nn.Identity(), stages=[])
+    assert history == []
+    assert not (tmp_path / "resume.pt").exists()
 
 
 def test_each_stage_has_an_optimizer_of_its_own(tmp_path):
