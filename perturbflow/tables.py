@@ -276,6 +276,11 @@ def three_significant(value: float) -> str:
     return f"{value:.0f}" if text.endswith(".") or (value >= 1000 and "e" in text) else text
 
 
+def with_interval(value: float, low: float, high: float, *, form: Callable[[float], str]) -> str:
+    """`value [low, high]`; empty where there is no value."""
+    return "" if isnan(value) else f"{form(value)} [{form(low)}, {form(high)}]"
+
+
 def _percent(value: float) -> str:
     return f"{value:.2f}"
 
