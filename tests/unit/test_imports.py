@@ -93,7 +93,11 @@ def test_a_module_that_an_own_module_needs_is_named(home):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("def f(:\n", "SyntaxError: invalid syntax"), ("1 / 0", "ZeroDivisionError: division"), ("import json.x", "module json.x")],
+    [
+        ("def f(:\n", "SyntaxError: invalid syntax"),
+        ("1 / 0", "ZeroDivisionError: division"),
+        ("import json.x", "module json.x"),
+    ],
 )
 def test_a_module_that_fails_is_named_with_its_error(home, text, message):
     write(home, {"own_networks.py": text})
