@@ -1,4 +1,4 @@
-"""Metrics: how far another version of an image has moved the feature maps of a classifier from those of the clean image.
+"""Metrics: how far another version of an image moves a classifier's feature maps from those of the clean one.
 
 A metric is a function under a decorator that says what it compares; its name is its word in the config:
 
@@ -143,11 +143,13 @@ def gain(here: Tensor, before: Tensor) -> Tensor:
 def linear_cka(clean: Sequence[Tensor], other: Sequence[Tensor]) -> tuple[float, float, float]:
     """Linear centred kernel alignment of a set's maps: 1 where they differ by a rotation and a factor alone.
 
-    mean HSIC(K, L) / sqrt(mean HSIC(K, K) * mean HSIC(L, L)), the means over blocks, K and L a block's Gram matrices
-    (Nguyen, Raghu and Kornblith 2021, equation 3) with the unbiased estimator of HSIC (Song et al. 2012, equation 5).
-    By the error of that it may leave 0..1. The interval is the jackknife's over blocks, with Student's t; NaN for a
-    single block. All is NaN for fewer than 4 images and where the maps of all images are the same.
+    mean HSIC(K, L) / sqrt(mean HSIC(K, K) * mean HSIC(L, L)), means over blocks, K and L the Gram matrices of a block
+    (Nguyen, Raghu and Kornblith 2021), with the unbiased estimator of HSIC of Song et al. (2012), by whose error it may
+    leave 0..1. The interval is the jackknife's over blocks, with Student's t; NaN for a single block. All is NaN for
+    fewer than 4 images.
     """
+    if len(clean[0]) < SMALLEST_BLOCK:
+        return math.nan, math.nan, math.nan
     clean, other = [_centred(gram) for gram in clean], [_centred(gram) for gram in other]
     pairs = [(clean, other), (clean, clean), (other, other)]
     hsic = torch.tensor([list(map(_hsic, *pair)) for pair in pairs], dtype=torch.float64)
@@ -166,7 +168,7 @@ ALL_METRICS = (*METRICS, *TAP_TO_TAP, *SET_METRICS)
 
 def _alignment(hsic: Tensor) -> Tensor:
     """CKA from HSIC(K, L), HSIC(K, K), HSIC(L, L), (3, ...)."""
-    return hsic[0] / (hsic[1] * hsic[2]).sqrt()
+    return hsic[0] / (hsic[1].sqrt() * hsic[2].sqrt())
 
 
 def _centred(gram: Tensor) -> Tensor:
@@ -179,22 +181,26 @@ def _centred(gram: Tensor) -> Tensor:
 
 
 def _hsic(gram: Tensor, other: Tensor) -> float:
-    """Unbiased estimate of HSIC from two U-centred Gram matrices, equal to equation 5 of Song et al. (2012)."""
+    """Song et al.'s unbiased estimate of HSIC, HSIC_1, from two U-centred Gram matrices."""
     n = len(gram)
     return float((gram * other).sum()) / (n * (n - 3))
 
 
 def blocks(n_images: int) -> list[slice]:
-    """The rows of the blocks that set metrics see: BLOCK images each, too small a rest in the one before."""
+    """The images of each block that set metrics see: BLOCK of them, with too small a rest in the one before."""
     starts = list(range(0, n_images, BLOCK))
     if len(starts) > 1 and n_images - starts[-1] < SMALLEST_BLOCK:
         starts.pop()
     return [slice(start, end) for start, end in pairwise([*starts, n_images])]
 
 
-def gram_matrix(maps: Tensor) -> Tensor:
-    """<v_i, v_j> of all pairs of maps, (n, ...) -> float64 (n, n)."""
-    return maps.double().flatten(1) @ maps.double().flatten(1).T
+def gram_matrix(maps: Tensor, elements_at_once: int) -> Tensor:
+    """<v_i, v_j> of all pairs of maps, (n, n_elements) -> float64 (n, n), in pieces of so many elements of all maps."""
+    gram = maps.new_zeros((len(maps), len(maps)), dtype=torch.float64)
+    for columns in maps.split(max(1, elements_at_once // len(maps)), dim=1):
+        piece = columns.double()
+        gram.addmm_(piece, piece.T)
+    return gram
 
 
 def part_along(clean: Tensor, difference: Tensor) -> Tensor:

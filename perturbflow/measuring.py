@@ -66,7 +66,7 @@ def layer_distances(
 
     clean: uint8 (N, H, W, 3). versions: by the name of the denoiser, float32 (N, H, W, 3). labels: int64 (N,). A batch
     of all versions of the same few images passes the classifier once; each distance is computed while the map goes by.
-    A batch holds `batch_size` images, or, where a metric of the whole set is asked for, all versions of a block of them.
+    A batch holds `batch_size` images or, where a metric of the whole set is asked for, all versions of a block.
 
     Raises ValueError for an unknown metric, and where logits are not finite.
     """
