@@ -1,0 +1,37 @@
+"""Noise of the size of an adversarial set's perturbations: data + adversarial set -> control."""
+
+import json
+
+import numpy as np
+
+from perturbflow.controls import control_blocks
+from perturbflow.logs import log_to
+from perturbflow.provenance import artifact_attributes
+from perturbflow.storage import image_writer, map_images, read_columns, sha256
+
+
+def main() -> None:
+    settings, seed = snakemake.params.adversarial_set, snakemake.params.seed
+    clean, adversarial = map_images(snakemake.input.data), map_images(snakemake.input.adversarial)
+    index, label = read_columns(snakemake.input.adversarial, "index", "label")
+    (class_names,) = read_columns(snakemake.input.data, "class_name")
+    attributes = artifact_attributes(
+        {**settings, "seed": seed},
+        class_names=json.dumps([name.decode() for name in class_names]),
+        data_sha256=sha256(snakemake.input.data),
+        adversarial_sha256=sha256(snakemake.input.adversarial),
+    )
+    with image_writer(snakemake.output[0], len(index), adversarial.shape[1:], "float32", attributes) as file:
+        split = snakemake.wildcards.split
+        for rows, images in control_blocks(settings["attack"], clean, index, adversarial, seed, split):
+            file["images"][rows] = images
+        file["index"] = index
+        file["label"] = label
+        # Nobody attacks: no steps, and no classifier that is to err.
+        file["steps"] = np.zeros(len(index), dtype=np.int64)
+        file["succeeded"] = np.zeros(len(index), dtype=bool)
+        file["already_misclassified"] = np.zeros(len(index), dtype=bool)
+
+
+with log_to(snakemake.log[0]):
+    main()
