@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+from perturbflow import claims, geometry_tables, tables
 from perturbflow.logs import log_to
 from perturbflow.results import read_results
 from perturbflow.storage import whole_file
-from perturbflow.tables import TABLES
+
+TABLES = {**tables.TABLES, **geometry_tables.TABLES, **claims.TABLES}
 
 
 def main() -> None:
     table = TABLES[Path(snakemake.output.csv).stem]
-    frames = {name: read_results(paths) for name, paths in snakemake.input.items()}
+    frames = {name: read_results(paths, table.columns.get(name)) for name, paths in snakemake.input.items()}
     settings = {name: value for name, value in snakemake.params.items() if name != "code"}
     result = table.build(**frames, **settings)
     with whole_file(snakemake.output.csv) as temporary:
