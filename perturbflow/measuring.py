@@ -112,7 +112,7 @@ def layer_distances(
         here = values["relative_error"]
         values[name] = TAP_TO_TAP[name](here, torch.cat([of_pixels["relative_error"][:, None], here[:, :-1]], dim=1))
     all_logits = torch.cat(logits, dim=1)
-    _check_finite(all_logits, ["clean", *versions])
+    check_finite(all_logits, ["clean", *versions])
     return LayerDistances(
         {name: values[name].cpu().numpy() for name in metrics if name in values},
         {name: _of_set(SET_METRICS[name], grams) for name in of_sets},
@@ -161,7 +161,7 @@ def _of_set(metric: SetMetric, grams: Sequence[Sequence[Sequence[Tensor]]]) -> A
     return np.array(of_taps).transpose(1, 0, 2)
 
 
-def _check_finite(logits: Tensor, names: Sequence[str]) -> None:
+def check_finite(logits: Tensor, names: Sequence[str]) -> None:
     """Raise ValueError where logits (n_versions, N, n_classes) are not finite: their distances would be NaN as well."""
     broken = (~logits.isfinite()).any(-1).sum(1).tolist()
     for name, n_broken in zip(names, broken, strict=True):

@@ -1,4 +1,4 @@
-"""Distances at every tap against separate forward passes with stored maps; the numbers that go into the tables."""
+"""Metrics at every tap against separate forward passes with stored maps; the numbers that go into the tables."""
 
 import numpy as np
 import pandas as pd
@@ -9,13 +9,23 @@ from torch import nn
 
 from perturbflow import measuring
 from perturbflow.classifiers import build_classifier
-from perturbflow.errors import mean_squared_error
+from perturbflow.distances import ALL_METRICS, METRICS
+from perturbflow.errors import mean_squared_errors
 from perturbflow.evaluation import denoise, pixels_of, top1, top1_of_array
-from perturbflow.measuring import distance_frames, layer_distances, sample_rows, summary
+from perturbflow.measuring import (
+    LayerDistances,
+    distance_frames,
+    layer_distances,
+    margins,
+    prediction_frame,
+    sample_rows,
+    summary,
+)
 
 CPU = torch.device("cpu")
-METRICS = ["normalized_euclidean", "cosine"]
+OF_IMAGES = [*METRICS, "gain"]
 N_IMAGES = 5
+LABELS = np.array([3, 1, 4, 1, 5])
 
 CLASSIFIERS = {
     "resnet18": {"width": 0.125},
@@ -57,7 +67,7 @@ def versions(clean):
 
 
 def stored_maps(classifier, images):
-    """The map of each tap of one image after another, (n,) each, cloned as they go by."""
+    """The map of each tap of one image after another, (n,) each, cloned as they go by, and the logits."""
     maps = [[] for _ in classifier.taps]
     hooks = []
     for tap, of_tap in zip(classifier.taps, maps, strict=True):
@@ -67,62 +77,185 @@ def stored_maps(classifier, images):
 
         hooks.append(classifier.network.get_submodule(tap.module).register_forward_hook(keep))
     with torch.no_grad():
-        for image in images:
-            classifier(torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None])
+        pixels = [torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] for image in images]
+        logits = [classifier(image).numpy().ravel() for image in pixels]
     for hook in hooks:
         hook.remove()
-    return maps
+    return maps, np.array(logits)
 
 
 def naive_distances(a, b):
+    aa, bb, ab = (a**2).sum(), (b**2).sum(), (a * b).sum()
+    distance = np.sqrt(((a - b) ** 2).sum())
+    relative_error, along = distance / np.sqrt(aa), ab / aa - 1
     return {
-        "normalized_euclidean": np.sqrt(((a - b) ** 2).sum()) / a.size,
-        "cosine": 1 - (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()),
+        "normalized_euclidean": distance / a.size,
+        "cosine": 1 - ab / np.sqrt(aa * bb),
+        "relative_error": relative_error,
+        "along": along,
+        "across": np.sqrt((((b - a) - along * a) ** 2).sum() / aa),
+        "along_share": (along / relative_error) ** 2,
+        "norm_change": np.sqrt(bb / aa) - 1,
+        "angle": np.degrees(np.arccos(np.clip(ab / np.sqrt(aa * bb), -1, 1))),
     }
 
 
+# Where the naive formula is itself the small rest of large numbers: rounding of its result.
+ROUNDING = {"cosine": 1e-15, "along": 1e-15, "along_share": 1e-12, "norm_change": 1e-15, "angle": 1e-6}
+
+
 def test_equals_separate_passes_with_stored_maps(classifier, clean, versions):
-    result = layer_distances(classifier, clean, versions, METRICS, 8, CPU)
-    clean_maps = stored_maps(classifier, clean)
-    assert result["n_elements"].tolist() == [of_tap[0].size for of_tap in clean_maps]
-    assert result["n_elements"][-1] == 10
+    result = layer_distances(classifier, clean, versions, LABELS, OF_IMAGES, 8, CPU)
+    clean_maps, clean_logits = stored_maps(classifier, clean)
+    assert result.n_elements.tolist() == [of_tap[0].size for of_tap in clean_maps]
+    assert result.n_elements[-1] == 10
+    assert list(result.per_image) == OF_IMAGES and not result.of_set
+    for values in result.per_image.values():
+        assert values.shape == (3, len(classifier.taps), N_IMAGES) and values.dtype == np.float64
+
+    logits = [clean_logits]
     for v, images in enumerate(versions.values()):
-        for position, of_tap in enumerate(stored_maps(classifier, images)):
-            for i in range(N_IMAGES):
-                for metric, expected in naive_distances(clean_maps[position][i], of_tap[i]).items():
-                    # The reference's 1 - cos is itself known to 1e-16 only.
-                    assert result[metric][v, position, i] == pytest.approx(expected, rel=1e-8, abs=1e-15), metric
-    for metric in METRICS:
-        assert result[metric].shape == (3, len(classifier.taps), N_IMAGES)
-        assert result[metric].dtype == np.float64 and (result[metric] > 0).all()
+        maps, of_version = stored_maps(classifier, images)
+        logits.append(of_version)
+        for i in range(N_IMAGES):
+            before = np.linalg.norm(images[i] - clean[i].astype(float)) / np.linalg.norm(clean[i].astype(float))
+            for position, of_tap in enumerate(maps):
+                naive = naive_distances(clean_maps[position][i], of_tap[i])
+                for metric, expected in {**naive, "gain": naive["relative_error"] / before}.items():
+                    measured = result.per_image[metric][v, position, i]
+                    assert measured == pytest.approx(expected, rel=1e-8, abs=ROUNDING.get(metric, 0)), metric
+                before = naive["relative_error"]
+
+    for of_images, predicted, margin in zip(logits, result.predicted, result.margin, strict=True):
+        for i, of_image in enumerate(of_images):
+            others = [logit for label, logit in enumerate(of_image) if label != LABELS[i]]
+            assert predicted[i] == of_image.argmax()
+            assert margin[i] == pytest.approx(of_image[LABELS[i]] - max(others), rel=1e-9)
+    assert result.predicted.dtype == np.int64 and result.margin.dtype == np.float64
+
+
+def test_gains_multiply_to_the_amplification_of_the_whole_network(classifier, clean, versions):
+    result = layer_distances(classifier, clean, versions, LABELS, ["gain", "relative_error"], 64, CPU)
+    for v, images in enumerate(versions.values()):
+        difference = np.linalg.norm((images - clean.astype(float)).reshape(N_IMAGES, -1), axis=1)
+        of_pixels = difference / np.linalg.norm(clean.astype(float).reshape(N_IMAGES, -1), axis=1)
+        amplification = result.per_image["relative_error"][v, -1] / of_pixels
+        assert result.per_image["gain"][v].prod(0) == pytest.approx(amplification, rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", ALL_METRICS)
+def test_each_metric_alone_is_what_it_is_among_all(metric, clean, versions):
+    classifier = small_classifier("resnet18")
+    together = layer_distances(classifier, clean, versions, LABELS, ALL_METRICS, 64, CPU)
+    alone = layer_distances(classifier, clean, versions, LABELS, [metric], 64, CPU)
+    assert [*alone.per_image, *alone.of_set] == [metric]
+    for kind in ("per_image", "of_set"):
+        for name, values in getattr(alone, kind).items():
+            np.testing.assert_allclose(values, getattr(together, kind)[name], rtol=1e-9)
+
+
+def passes_of(classifier):
+    """Numbers of images of the passes to come."""
+    sizes = []
+    classifier.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    return sizes
 
 
 @pytest.mark.parametrize("elements_at_once", [1, 3 * 8 * 32 * 32, 10**9])
 def test_batches_and_parts_of_them_change_nothing(elements_at_once, clean, versions, monkeypatch):
     classifier = small_classifier("vgg19")
-    expected = layer_distances(classifier, clean, versions, METRICS, 1, CPU)
-    assert expected["n_elements"][0] == 8 * 32 * 32
+    expected = layer_distances(classifier, clean, versions, LABELS, OF_IMAGES, 1, CPU)
+    assert expected.n_elements[0] == 8 * 32 * 32
     monkeypatch.setattr(measuring, "ELEMENTS_AT_ONCE", elements_at_once)
-    for batch_size in (1, 9, 64):
-        result = layer_distances(classifier, clean, versions, METRICS, batch_size, CPU)
-        assert result["n_elements"].tolist() == expected["n_elements"].tolist()
-        for metric in METRICS:
-            np.testing.assert_allclose(result[metric], expected[metric], rtol=1e-9)
+    sizes = passes_of(classifier)
+    for batch_size, expected_sizes in ((1, [4] * 5), (9, [8, 8, 4]), (64, [20])):
+        sizes.clear()
+        result = layer_distances(classifier, clean, versions, LABELS, OF_IMAGES, batch_size, CPU)
+        assert sizes == expected_sizes
+        assert result.n_elements.tolist() == expected.n_elements.tolist()
+        assert result.predicted.tolist() == expected.predicted.tolist()
+        np.testing.assert_allclose(result.margin, expected.margin, rtol=1e-9)
+        for metric in OF_IMAGES:
+            np.testing.assert_allclose(result.per_image[metric], expected.per_image[metric], rtol=1e-9, atol=1e-15)
+
+
+def centred_cka(clean, other):
+    """CKA of maps (n, n_elements) from Song et al.'s formula of HSIC, with each sum written out."""
+
+    def hsic(k, other):
+        n, ones = len(k), np.ones(len(k))
+        k, other = k - np.diag(np.diag(k)), other - np.diag(np.diag(other))
+        sums = (ones @ k @ ones) * (ones @ other @ ones) / (n - 1) / (n - 2) - 2 / (n - 2) * ones @ k @ other @ ones
+        return (np.trace(k @ other) + sums) / n / (n - 3)
+
+    k, other = clean @ clean.T, other @ other.T
+    return hsic(k, other) / np.sqrt(hsic(k, k) * hsic(other, other))
+
+
+def test_cka_sees_the_same_blocks_whatever_the_batch(classifier, clean, versions, monkeypatch):
+    clean_maps, _ = stored_maps(classifier, clean)
+    sizes = passes_of(classifier)
+    for batch_size in (1, 64):
+        result = layer_distances(classifier, clean, versions, LABELS, ["linear_cka"], batch_size, CPU)
+        assert result.of_set["linear_cka"].shape == (3, len(classifier.taps), 3)
+        for v, images in enumerate(versions.values()):
+            maps, _ = stored_maps(classifier, images)
+            expected = [centred_cka(np.array(a), np.array(b)) for a, b in zip(clean_maps, maps, strict=True)]
+            assert result.of_set["linear_cka"][v, :, 0] == pytest.approx(expected, rel=1e-7)
+        assert np.isnan(result.of_set["linear_cka"][..., 1:]).all()
+    assert sizes[0] == 20
+
+
+def test_cka_of_several_blocks_has_an_interval(monkeypatch):
+    classifier = small_classifier("vgg19")
+    generator = np.random.default_rng(0)
+    clean = generator.integers(0, 256, (70, 8, 8, 3), np.uint8)
+    versions = {"none": (clean + generator.normal(0, 60, clean.shape)).astype(np.float32)}
+    sizes = passes_of(classifier)
+    result = layer_distances(classifier, clean, versions, np.zeros(70, np.int64), ["cosine", "linear_cka"], 8, CPU)
+    assert sizes == [64, 64, 12]
+    value, low, high = np.moveaxis(result.of_set["linear_cka"], -1, 0)
+    assert (low < value).all() and (value < high).all()
+    assert (value < 1).all() and (value > 0.2).all()
+    same = layer_distances(
+        classifier, clean, {"none": clean.astype(np.float32)}, LABELS[:1].repeat(70), ["linear_cka"], 8, CPU
+    )
+    np.testing.assert_allclose(same.of_set["linear_cka"], 1, rtol=1e-9)
 
 
 def test_the_clean_images_themselves_are_at_distance_zero(clean):
     classifier = build_classifier("resnet18", 10, input_size=32, options={"width": 0.125}).eval()
-    result = layer_distances(classifier, clean, {"none": clean.astype(np.float32)}, METRICS, 64, CPU)
+    result = layer_distances(classifier, clean, {"none": clean.astype(np.float32)}, LABELS, OF_IMAGES, 64, CPU)
     # In single precision an image's maps may depend on its place in the batch, by rounding alone.
-    assert result["normalized_euclidean"].max() < 1e-6
-    assert result["cosine"].max() < 1e-10
+    assert result.per_image["normalized_euclidean"].max() < 1e-6
+    assert result.per_image["cosine"].max() < 1e-10
+    assert np.isnan(result.per_image["gain"][:, 0]).all()
+    assert result.predicted[0].tolist() == result.predicted[1].tolist()
+    assert result.margin[0] == pytest.approx(result.margin[1], abs=1e-5)
+
+
+def test_unknown_metrics_are_refused_by_name(clean, versions):
+    with pytest.raises(ValueError, match=r"unknown metric cosines; known: .*cosine, .*gain, linear_cka"):
+        layer_distances(small_classifier("vgg19"), clean, versions, LABELS, ["cosines"], 64, CPU)
+
+
+def test_images_that_break_the_classifier_are_named(clean, versions):
+    broken = {**versions, "unet": versions["unet"].copy()}
+    broken["unet"][[1, 3], 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"not finite for 2 of 5 images \(unet\)"):
+        layer_distances(small_classifier("vgg19"), clean, broken, LABELS, ["cosine"], 64, CPU)
+
+
+def test_margins_are_those_to_the_best_other_class():
+    logits = torch.tensor([[[3.0, 1.0, 2.0], [3.0, 1.0, 2.0]], [[-5.0, -7.0, -5.0], [0.0, 0.5, 0.0]]])
+    assert margins(logits, torch.tensor([0, 2])).tolist() == [[1, -1], [0, -0.5]]
 
 
 def test_reads_read_only_arrays_without_a_word(clean, recwarn):
     classifier = build_classifier("resnet18", 10, input_size=32, options={"width": 0.125}).eval()
     images = clean.astype(np.float32)
     images.flags.writeable = False
-    layer_distances(classifier, clean, {"none": images}, ["cosine"], 4, CPU)
+    layer_distances(classifier, clean, {"none": images}, LABELS, ["cosine"], 4, CPU)
     top1_of_array(classifier, images, np.zeros(N_IMAGES, np.int64), 4, CPU)
     assert not [warning for warning in recwarn if "writable" in str(warning.message)]
 
@@ -155,16 +288,36 @@ def test_one_image_has_no_interval():
     assert np.isnan([row["std"], row["ci_low"], row["ci_high"]]).all()
 
 
-def test_frames_hold_what_the_files_promise():
-    classifier = small_classifier("vgg19")
-    names, n_taps = ["none", "unet"], len(classifier.taps)
-    generator = np.random.default_rng(0)
-    values = {metric: generator.random((2, n_taps, N_IMAGES)) for metric in METRICS}
-    index, labels = np.array([3, 4, 8, 15, 16]), np.array([0, 1, 2, 3, 4])
-    distances = {**values, "n_elements": np.arange(n_taps) + 100}
-    summaries, per_image = distance_frames(distances, classifier, names, index, labels)
+def test_undefined_values_are_left_out():
+    values = np.array([0.5, np.nan, 0.25, 1.0, np.nan])
+    assert summary(values) == summary(np.array([0.5, 0.25, 1.0]))
+    assert np.isnan(list(summary(np.full(3, np.nan)).values())).all()
 
-    statistics = [f"{metric}_{name}" for metric in METRICS for name in ("mean", "std", "ci_low", "ci_high")]
+
+@pytest.fixture(scope="module")
+def measured():
+    """Random values in the place of measured ones, of two versions and two metrics beside CKA."""
+    generator = np.random.default_rng(0)
+    n_taps = len(small_classifier("vgg19").taps)
+    return LayerDistances(
+        {metric: generator.random((2, n_taps, N_IMAGES)) for metric in ("normalized_euclidean", "cosine")},
+        {"linear_cka": generator.random((2, n_taps, 3))},
+        np.arange(n_taps) + 100,
+        generator.integers(0, 10, (3, N_IMAGES)),
+        generator.random((3, N_IMAGES)),
+    )
+
+
+INDEX = np.array([3, 4, 8, 15, 16])
+
+
+def test_frames_hold_what_the_files_promise(measured):
+    classifier = small_classifier("vgg19")
+    names, n_taps, metrics = ["none", "unet"], len(classifier.taps), list(measured.per_image)
+    summaries, per_image = distance_frames(measured, classifier, names, INDEX, LABELS)
+
+    columns = [*metrics, "linear_cka"]
+    statistics = [f"{metric}_{name}" for metric in columns for name in ("mean", "std", "ci_low", "ci_high")]
     places = ["denoiser", "position", "layer", "module", "n_elements", "n_images"]
     assert summaries.columns.tolist() == [*places, *statistics]
     assert summaries["denoiser"].tolist() == ["none"] * n_taps + ["unet"] * n_taps
@@ -173,31 +326,45 @@ def test_frames_hold_what_the_files_promise():
     assert summaries["module"].tolist() == 2 * [tap.module for tap in classifier.taps]
     assert summaries["n_elements"].tolist() == 2 * list(range(100, 100 + n_taps))
     assert (summaries["n_images"] == N_IMAGES).all()
+    of_the_set = summaries[["linear_cka_mean", "linear_cka_ci_low", "linear_cka_ci_high"]].to_numpy()
+    assert np.array_equal(of_the_set, measured.of_set["linear_cka"].reshape(-1, 3))
+    assert summaries["linear_cka_std"].isna().all()
 
-    assert per_image.columns.tolist() == ["denoiser", "position", "index", "label", *METRICS]
+    assert per_image.columns.tolist() == ["denoiser", "position", "index", "label", *metrics]
     assert len(per_image) == 2 * n_taps * N_IMAGES
     third = per_image.query("denoiser == 'unet' and position == 3")
-    assert third["index"].tolist() == index.tolist() and third["label"].tolist() == labels.tolist()
-    assert third["cosine"].tolist() == values["cosine"][1, 2].tolist()
+    assert third["index"].tolist() == INDEX.tolist() and third["label"].tolist() == LABELS.tolist()
+    assert third["cosine"].tolist() == measured.per_image["cosine"][1, 2].tolist()
 
-    means = per_image.groupby(["denoiser", "position"], sort=False)[METRICS].mean().reset_index(drop=True)
-    expected = summaries[[f"{metric}_mean" for metric in METRICS]].set_axis(METRICS, axis=1)
+    means = per_image.groupby(["denoiser", "position"], sort=False)[metrics].mean().reset_index(drop=True)
+    expected = summaries[[f"{metric}_mean" for metric in metrics]].set_axis(metrics, axis=1)
     pd.testing.assert_frame_equal(means, expected)
 
 
+def test_predictions_stand_beside_those_of_the_clean_images(measured):
+    frame = prediction_frame(measured, ["none", "unet"], INDEX, LABELS)
+    both = {"index": INDEX, "label": LABELS, "predicted_clean": measured.predicted[0]}
+    for version, denoiser in enumerate(["none", "unet"], start=1):
+        rows = frame.query("denoiser == @denoiser").reset_index(drop=True)
+        columns = {**both, "predicted": measured.predicted[version], "margin_clean": measured.margin[0]}
+        expected = pd.DataFrame({"denoiser": denoiser, **columns, "margin": measured.margin[version]})
+        pd.testing.assert_frame_equal(rows, expected)
+    assert len(frame) == 2 * N_IMAGES
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 256])
-def test_mean_squared_error_keeps_small_errors_of_large_values(batch_size):
+def test_mean_squared_errors_keep_small_errors_of_large_values(batch_size):
     clean = np.full((7, 8, 8, 3), 250, np.uint8)
     # 2^-10 is exact beside 250 in single precision; its square would not be.
     images = clean.astype(np.float32) + np.float32(2**-10)
-    assert mean_squared_error(images, clean, batch_size) == 2.0**-20
+    assert mean_squared_errors(images, clean, batch_size).tolist() == [2.0**-20] * 7
 
     generator = np.random.default_rng(0)
     clean = generator.integers(0, 256, (7, 8, 8, 3), np.uint8)
     images = (clean + generator.normal(0, 0.3, clean.shape)).astype(np.float32)
-    expected = np.mean((images.astype(np.float64) - clean.astype(np.float64)) ** 2)
-    assert mean_squared_error(images, clean, batch_size) == pytest.approx(expected, rel=1e-12)
-    assert mean_squared_error(clean.astype(np.float32), clean, batch_size) == 0
+    expected = [np.mean((a.astype(np.float64) - b) ** 2) for a, b in zip(images, clean, strict=True)]
+    assert mean_squared_errors(images, clean, batch_size) == pytest.approx(expected, rel=1e-12)
+    assert mean_squared_errors(clean.astype(np.float32), clean, batch_size).tolist() == [0] * 7
 
 
 class Brightness(nn.Module):
