@@ -21,7 +21,7 @@ import pandas as pd
 
 from perturbflow.bootstrap import Array, by_image, interval, resampled_means
 from perturbflow.results import RAW, label
-from perturbflow.tables import Table, markdown_table, paper_number, three_significant, with_interval
+from perturbflow.tables import Table, markdown_table, three_significant, with_interval
 
 PAPER_CLASSIFIERS = ("resnetv2_50", "vgg19", "senet154", "inception_resnet_v2", "densenet201")
 MODIFIED_CLASSIFIERS = ("densenet201_conv", "densenet201_prelu")
@@ -181,16 +181,19 @@ class _Paper:
     """The numbers of the paper's tables; NaN where they have none."""
 
     def __init__(self, paper3: pd.DataFrame, paper4: pd.DataFrame, paper5: pd.DataFrame, paper7: pd.DataFrame) -> None:
-        self._clean, self._mse, self._accuracy = paper3, paper4, pd.concat([paper5, paper7])
+        self._clean = dict(zip(paper3["classifier"], paper3["top1_train_pct"], strict=True))
+        self._mse = paper4.set_index("adversarial_set").stack().to_dict()
+        version = ["classifier", "adversarial_set", "denoiser"]
+        self._accuracy = pd.concat([paper5, paper7]).set_index(version)["top1_train_pct"].to_dict()
 
     def accuracy(self, classifier: str, adversarial_set: str, condition: str) -> Array:
-        keys = {"classifier": classifier, "adversarial_set": adversarial_set, "denoiser": condition}
-        frame, keys = (self._clean, {"classifier": classifier}) if condition == CLEAN else (self._accuracy, keys)
-        return np.array([paper_number(frame, "top1_train_pct", **keys)])
+        if condition == CLEAN:
+            return np.array([self._clean.get(classifier, np.nan)])
+        return np.array([self._accuracy.get((classifier, adversarial_set, condition), np.nan)])
 
     def mse(self, adversarial_set: str, condition: str) -> Array:
         column = "mse_adv_px2" if condition == RAW else f"mse_{condition}_px2"
-        return np.array([paper_number(self._mse, column, adversarial_set=adversarial_set)])
+        return np.array([self._mse.get((adversarial_set, column), np.nan)])
 
     def distance(self, metric: str, classifier: str, adversarial_set: str, condition: str, position: int) -> Array:
         return np.array([np.nan])
@@ -726,16 +729,13 @@ def claims_markdown(table: pd.DataFrame) -> str:
             ("Verdict", [_verdict(*row) for row in zip(rows["verdict"], rows["note"], strict=True)]),
             (
                 "Effect",
-                [
-                    with_interval(*row, form=_number) if row[1] == row[1] else _number(row[0])
-                    for row in zip(rows["effect"], rows["ci_low"], rows["ci_high"], strict=True)
-                ],
+                [_effect(*row) for row in zip(rows["effect"], rows["ci_low"], rows["ci_high"], strict=True)],
             ),
             ("Claimed", list(rows["inequality"])),
             ("Paper", [_number(effect) for effect in rows["effect_paper"]]),
         ]
         pooled = rows["adversarial_sets"].unique()
-        over = f" Over {_labels(pooled[0])}." if len(pooled) == 1 else ""
+        over = f" Over {_labels(pooled[0])}." if len(pooled) == 1 and pooled[0] else ""
         text = f"`{claim}`: {rows['statement'].iloc[0]}{over}"
         parts.append(f"{text}\n\n{markdown_table(columns, n_text_columns=2)}")
     return "\n\n".join(parts) + "\n"
@@ -747,6 +747,10 @@ def _counts(verdicts: pd.Series[str]) -> str:
 
 def _labels(names: str) -> str:
     return ", ".join(label(name) for name in names.split(", "))
+
+
+def _effect(effect: float, low: float, high: float) -> str:
+    return _number(effect) if isnan(low) else with_interval(effect, low, high, form=_number)
 
 
 def _number(value: float) -> str:

@@ -64,8 +64,8 @@ def _clean_accuracy(clean_accuracy: pd.DataFrame, classifier: str, split: str, *
     )
 
 
-def paper_number(paper: pd.DataFrame, column: str, **keys: str) -> float:
-    """The paper's number in the row whose columns equal `keys`, NaN where it has none."""
+def _paper(paper: pd.DataFrame, column: str, **keys: str) -> float:
+    """The paper's number, NaN where it has none."""
     if column not in paper:
         return float("nan")
     chosen = pd.Series(True, index=paper.index)
@@ -99,8 +99,8 @@ def table1(
     same_classifier = classifier == PAPER_TABLE1["classifier"]
     same_denoiser = denoiser == PAPER_TABLE1["denoiser"]
 
-    def beside(name: str, column: str, comparable: bool) -> float:
-        return paper_number(paper, column, adversarial_set=name) if comparable else float("nan")
+    def paper_number(name: str, column: str, comparable: bool) -> float:
+        return _paper(paper, column, adversarial_set=name) if comparable else float("nan")
 
     rows = []
     for name in adversarial_sets:
@@ -113,13 +113,13 @@ def table1(
                 "denoiser": denoiser,
                 "n_images": raw["n_images"],
                 "mse_adversarial_px2": _mse(mse, name, RAW, "val")["mse_px2"],
-                "mse_adversarial_px2_paper": beside(name, "mse_adv_px2", True),
+                "mse_adversarial_px2_paper": paper_number(name, "mse_adv_px2", True),
                 "mse_denoised_px2": _mse(mse, name, denoiser, "val")["mse_px2"],
-                "mse_denoised_px2_paper": beside(name, "mse_denoised_px2", same_denoiser),
+                "mse_denoised_px2_paper": paper_number(name, "mse_denoised_px2", same_denoiser),
                 "top1_adversarial_pct": 100 * raw["top1"],
-                "top1_adversarial_pct_paper": beside(name, "top1_adv_pct", same_classifier),
+                "top1_adversarial_pct_paper": paper_number(name, "top1_adv_pct", same_classifier),
                 "top1_denoised_pct": 100 * denoised["top1"],
-                "top1_denoised_pct_paper": beside(name, "top1_denoised_pct", same_classifier and same_denoiser),
+                "top1_denoised_pct_paper": paper_number(name, "top1_denoised_pct", same_classifier and same_denoiser),
             }
         )
     return pd.DataFrame(rows)
@@ -159,7 +159,7 @@ def table2(
             row[column] = row[f"{column}_paper"] = float("nan")
             if classifier is not None:
                 row[column] = 100 * _clean_accuracy(clean_accuracy, classifier, "val")["top1"]
-                row[f"{column}_paper"] = paper_number(paper, column, adversarial_set=name, **{role: classifier})
+                row[f"{column}_paper"] = _paper(paper, column, adversarial_set=name, **{role: classifier})
         for number in ("step", "max_steps", "decay", "epsilon"):
             row[number] = float("nan") if recipe.get(number) is None else float(recipe[number])
         row["norm_of"] = recipe.get("norm_of")
@@ -191,12 +191,12 @@ def table3(clean_accuracy: pd.DataFrame, paper: pd.DataFrame, classifiers: Seque
             {
                 "classifier": name,
                 "top1_train_pct": 100 * train["top1"],
-                "top1_train_pct_paper": paper_number(paper, "top1_train_pct", classifier=name),
+                "top1_train_pct_paper": _paper(paper, "top1_train_pct", classifier=name),
                 "top1_val_pct": 100 * _clean_accuracy(clean_accuracy, name, "val")["top1"],
                 "n_layers": train["n_layers"],
-                "n_layers_paper": paper_number(paper, "num_layers", classifier=name),
+                "n_layers_paper": _paper(paper, "num_layers", classifier=name),
                 "n_parameters_millions": train["n_parameters"] / 1e6,
-                "n_parameters_millions_paper": paper_number(paper, "num_parameters_millions", classifier=name),
+                "n_parameters_millions_paper": _paper(paper, "num_parameters_millions", classifier=name),
             }
         )
     return pd.DataFrame(rows)
@@ -228,7 +228,7 @@ def table4(
                     "denoiser": denoiser,
                     "n_images": measured["n_images"],
                     "mse_train_px2": measured["mse_px2"],
-                    "mse_train_px2_paper": paper_number(paper, paper_column, adversarial_set=name),
+                    "mse_train_px2_paper": _paper(paper, paper_column, adversarial_set=name),
                 }
             )
     return pd.DataFrame(rows)
@@ -264,7 +264,7 @@ def table5(
                         **keys,
                         "n_images": measured["n_images"],
                         "top1_train_pct": 100 * measured["top1"],
-                        "top1_train_pct_paper": paper_number(paper, "top1_train_pct", **keys),
+                        "top1_train_pct_paper": _paper(paper, "top1_train_pct", **keys),
                     }
                 )
     return pd.DataFrame(rows)
