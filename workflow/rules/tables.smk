@@ -22,14 +22,16 @@ def clean_accuracy(classifiers):
 
 MSE = of_sets("mse/{adversarial_set}.csv")
 ACCURACY = "accuracy/{classifier}/{adversarial_set}.csv"
-DISTANCES = of_sets("distances/{classifier}/{adversarial_set}_images.csv.gz", CLASSIFIERS)
-PREDICTIONS = of_sets("predictions/{classifier}/{adversarial_set}.csv.gz", CLASSIFIERS)
+DISTANCES = "distances/{classifier}/{adversarial_set}_images.csv.gz"
+PREDICTIONS = "predictions/{classifier}/{adversarial_set}.csv.gz"
 ROLES = dict.fromkeys(
     config["adversarial_sets"][name][role]
     for name in ATTACKED
     for role in ("attacker", "stopping_classifier")
     if config["adversarial_sets"][name][role]
 )
+
+PAPERS_SETS = [name for name in SETS if name in ("fgsm_v1", "fgsm_v2", "ifgsm_v1", "ifgsm_v2", "mifgsm")]
 
 # Of each table the inputs and params, named as the arguments of its function in perturbflow/tables.py.
 TABLES = {
@@ -57,6 +59,29 @@ if MODIFIED:
         {"paper": paper("table7"), "accuracy": of_sets(ACCURACY, MODIFIED)},
         {"classifiers": MODIFIED, "adversarial_sets": SETS, "denoisers": DENOISERS},
     )
+if {"along_share", "norm_change", "angle"} <= METRICS:
+    TABLES["decision_planes"] = (
+        {
+            "distances_images": of_sets(DISTANCES, CLASSIFIERS),
+            "predictions": of_sets(PREDICTIONS, CLASSIFIERS),
+        },
+        {"classifiers": CLASSIFIERS, "adversarial_sets": SETS, "denoisers": DENOISERS, "controls": NORM_OF},
+    )
+if NORM_OF and "relative_error" in METRICS:
+    TABLES["amplification"] = (
+        {"distances_images": of_sets(DISTANCES, CLASSIFIERS, dict.fromkeys([*NORM_OF, *NORM_OF.values()]))},
+        {"classifiers": CLASSIFIERS, "denoisers": DENOISERS, "controls": NORM_OF},
+    )
+TABLES["claims"] = (
+    {
+        "distances_images": of_sets(DISTANCES, CLASSIFIERS, PAPERS_SETS),
+        "predictions": of_sets(PREDICTIONS, CLASSIFIERS, PAPERS_SETS),
+        "mse_images": of_sets("mse/{adversarial_set}_images.csv.gz", adversarial_sets=PAPERS_SETS),
+        "layers": of_sets("distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS, SETS[:1]),
+        **{f"paper{number}": paper(f"table{number}") for number in (3, 4, 5, 7)},
+    },
+    {"classifiers": CLASSIFIERS, "adversarial_sets": PAPERS_SETS, "denoisers": DENOISERS},
+)
 
 
 for table, (inputs, settings) in TABLES.items():

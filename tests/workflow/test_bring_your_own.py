@@ -1,0 +1,140 @@
+"""The examples of docs/bring-your-own.md, run as one study."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from perturbflow.config import merge
+from tests.workflow.study import Study, tiny_config
+
+pytestmark = pytest.mark.workflow
+
+
+def blocks(repository: Path, language: str) -> list[str]:
+    page = (repository / "docs/bring-your-own.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def study_of_examples(repository: Path) -> dict[str, Any]:
+    """The tiny study with all examples added; lists of classifiers are joined."""
+    config = tiny_config()
+    measured = list(config["measure"]["classifiers"])
+    for block in blocks(repository, "yaml"):
+        example = yaml.safe_load(block)
+        measured += example.pop("measure", {}).get("classifiers", [])
+        config = merge(config, example)
+    config["measure"]["classifiers"] = measured
+    return config
+
+
+@pytest.fixture(scope="module")
+def study_with_examples(
+    repository: Path, finished_study: Study, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Study]:
+    study = finished_study.copy_to(tmp_path_factory.mktemp("examples") / "perturbflow")
+    for block in blocks(repository, "python"):
+        name = re.match(r"# (\w+\.py)\n", block)
+        assert name, "each Python example begins with the name of its file"
+        (study.folder / name[1]).write_text(block, encoding="utf-8")
+    specification = importlib.util.spec_from_file_location("my_networks", study.folder / "my_networks.py")
+    assert specification and specification.loader
+    networks = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(networks)
+    torch.manual_seed(0)
+    torch.save(networks.SmallNet(2, width=8).state_dict(), study.folder / "my_weights.pth")
+    study.configure(study_of_examples(repository))
+    yield study
+
+
+def test_every_example_runs(study_with_examples: Study) -> None:
+    study, results = study_with_examples, study_with_examples.folder / "results/tiny"
+    classifiers = ["convnext", "resnet26", "mobilenet", "small", "trained"]
+    sets = ["pgd", "deepfool", "pgd_sign", "pgd_gaussian", "ifgsm_adaptive", "ifgsm_png"]
+    wanted = [f"results/tiny/distances/{name}/pgd.csv" for name in classifiers]
+    wanted += [f"results/tiny/distances/small/{name}.csv" for name in sets]
+    study.snakemake(*dict.fromkeys(wanted))
+
+    layers = {}
+    for name in classifiers:
+        distances = pd.read_csv(results / f"distances/{name}/pgd.csv", keep_default_na=False)
+        assert set(distances["denoiser"]) == {"none", "unet", "median", "lgd"}
+        assert np.isfinite(distances["normalized_euclidean_mean"].astype(float)).all()
+        layers[name] = list(distances["layer"][distances["denoiser"] == "none"])
+    assert layers["convnext"] == ["stage 1", "stage 2", "stage 3", "stage 4", "pool", "logits"]
+    assert layers["resnet26"] == ["stem", "first stage", "middle of the third stage", "pooled", "logits"]
+    assert len(layers["small"]) == 4
+
+    with h5py.File(results / "adversarial/pgd/train.h5") as pgd, h5py.File(results / "data/train.h5") as data:
+        change = pgd["images"][:] - data["images"][:]
+        assert 0 < np.abs(change).max() <= 8.001
+        with h5py.File(results / "adversarial/pgd_sign/train.h5") as noise:
+            noise_change = noise["images"][:] - data["images"][:]
+    norms, noise_norms = (np.linalg.norm(x.reshape(len(x), -1), axis=1) for x in (change, noise_change))
+    np.testing.assert_allclose(noise_norms, norms, rtol=1e-4)
+
+
+def test_a_set_of_whole_pixels_survives_its_image_files(study_with_examples: Study, repository: Path) -> None:
+    study = study_with_examples
+    study.snakemake("results/tiny/adversarial/ifgsm_png/val.h5")
+    (commands,) = blocks(repository, "sh")
+    for command in commands.strip().splitlines():
+        run = subprocess.run(
+            [sys.executable, *command.split()[1:]], cwd=study.folder, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stderr
+    with (
+        h5py.File(study.folder / "results/tiny/adversarial/ifgsm_png/val.h5") as before,
+        h5py.File(study.folder / "ifgsm_png.h5") as after,
+    ):
+        assert len(list((study.folder / "ifgsm_png").rglob("*.png"))) == len(before["images"])
+        for name in ("images", "index", "label", "steps", "succeeded", "already_misclassified"):
+            assert np.array_equal(before[name][:], after[name][:]), name
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("classifiers.convnext.architecture", "convnext_ato", "classifiers.convnext.architecture: .*convnext_atto"),
+        ("classifiers.small.taps", ["features.1", "hed"], r"classifiers.small.taps.*hed.*head"),
+        ("classifiers.small.architecture", "my_networks:SmalNet", "classifiers.small.architecture: .*SmallNet"),
+        ("classifiers.small.options", {"widht": 8}, "classifiers.small.options.*widht"),
+        ("adversarial_sets.pgd.attack", "LinfPDG", "adversarial_sets.pgd.attack: .*LinfPGD"),
+        ("adversarial_sets.pgd.options", {"step": 5}, "adversarial_sets.pgd.options.*steps"),
+        ("denoisers.median.architecture", "my_denoiser:Median", "denoisers.median.architecture: .*my_denoiser"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_any_job(
+    study_with_examples: Study, repository: Path, tmp_path: Path, path: str, value: Any, message: str
+) -> None:
+    config = study_of_examples(repository)
+    *parents, last = path.split(".")
+    place = config
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    study_with_examples.configure(config)
+    run = study_with_examples.snakemake("--dry-run", check=False)
+    assert run.returncode != 0
+    assert re.search(message, run.stdout), run.stdout
+    assert "Job stats" not in run.stdout
+
+
+def test_an_edit_of_ones_own_network_trains_it_anew(study_with_examples: Study, repository: Path) -> None:
+    study = study_with_examples
+    study.configure(study_of_examples(repository))
+    target = "results/tiny/classifiers/small/checkpoint.pt"
+    study.snakemake(target)
+    assert not study.run(target)
+    study.edit("my_networks.py", "stride=2", "stride=1")
+    assert list(study.run(target)) == ["classifier classifier=small"]
