@@ -1,12 +1,19 @@
-"""The classifiers: timm networks that take pixels and name the feature maps to observe (the paper's Table 6)."""
+"""The classifiers: networks that take pixels and name the feature maps to observe.
+
+Those of the paper (Table 6, Section 4) are in ARCHITECTURES; any other network comes from timm by its name or from
+anywhere by its import path.
+"""
 
 from __future__ import annotations
 
+import difflib
 import inspect
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +30,11 @@ from timm.models.vgg import _filter_fn as timm_names_of_vgg
 from timm.models.vgg import cfgs as vgg_configurations
 from torch import Tensor, nn
 
+from perturbflow.imports import load_object, make
+from perturbflow.taps import Tap, child_taps, module_at, named_taps, stage_taps
 
-@dataclass(frozen=True)
-class Tap:
-    """A feature map to observe.
-
-    layer: what has run just before it, in the words of the paper's Table 6.
-    module: dotted path of the module of the network whose output it is.
-    rectify: observe the output after a ReLU, for the two maps that no ReLU of the network follows directly.
-    """
-
-    layer: str
-    module: str
-    rectify: bool = False
+# The paper's: pixels become -1..1.
+NORMALIZATION = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
 
 @dataclass(frozen=True)
@@ -60,23 +59,40 @@ class Classifier(nn.Module):
     """A network that takes pixels.
 
     forward: float (B, 3, H, W) in 0..255 -> logits (B, n_classes). Resizing to `input_size` (bilinear) and
-    the normalisation to [-1, 1] happen inside, so that gradients and distances live in pixel space.
+    the normalisation happen inside, so that gradients and distances live in pixel space.
+    normalization: `mean` that is subtracted from each channel, and `std` that it is divided by, in units of 0..1.
+
+    Raises AttributeError for a tap whose module the network lacks, ValueError for a normalisation of other than three
+    finite means and positive standard deviations.
     """
 
-    def __init__(self, network: nn.Module, taps: Sequence[Tap], input_size: int) -> None:
+    divisor: Tensor
+    offset: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        taps: Sequence[Tap],
+        input_size: int,
+        normalization: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.taps = tuple(taps)
         self.input_size = input_size
+        mean, std = _checked({**NORMALIZATION, **(normalization or {})})
+        # Not persistent: checkpoints hold them as settings.
+        self.register_buffer("divisor", _per_channel([255 * s for s in std]), persistent=False)
+        self.register_buffer("offset", _per_channel([m / s for m, s in zip(mean, std, strict=True)]), persistent=False)
         for tap in self.taps:
-            network.get_submodule(tap.module)
+            module_at(network, tap.module)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (B, n_classes) of pixels (B, 3, H, W) in 0..255."""
         size = (self.input_size, self.input_size)
         if pixels.shape[-2:] != size:
             pixels = F.interpolate(pixels, size, mode="bilinear", align_corners=False)
-        logits: Tensor = self.network(pixels / 127.5 - 1)
+        logits: Tensor = self.network(pixels / self.divisor - self.offset)
         return logits
 
     @contextmanager
@@ -94,7 +110,7 @@ class Classifier(nn.Module):
             return hook
 
         handles = [
-            self.network.get_submodule(tap.module).register_forward_hook(hook_for(position, tap))
+            module_at(self.network, tap.module).register_forward_hook(hook_for(position, tap))
             for position, tap in enumerate(self.taps)
         ]
         try:
@@ -102,6 +118,44 @@ class Classifier(nn.Module):
         finally:
             for handle in handles:
                 handle.remove()
+
+    @contextmanager
+    def replaced(self, position: int, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """While open, each forward pass goes on from `replace(map)` instead of the map of the tap at `position`.
+
+        The map is what the tap's `cut`, else its `module`, puts out, without the ReLU of `rectify`. It and what
+        `replace` returns must be used at once: layers that work in place may overwrite both. At a cut the pass can
+        go on with another number of images.
+        Raises ValueError, in the pass, where the replacement of an image has another shape.
+        """
+
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            replacement = replace(output)
+            if replacement.shape[1:] != output.shape[1:]:
+                shapes = f"{tuple(replacement.shape[1:])} instead of {tuple(output.shape[1:])}"
+                raise ValueError(f"at {tap.module} the pass cannot go on from a map of another shape: {shapes}")
+            return replacement
+
+        tap = self.taps[position]
+        handle = module_at(self.network, tap.cut or tap.module).register_forward_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def _checked(normalization: Mapping[str, Sequence[float]]) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation. Raises ValueError where they are not three finite numbers, the latter positive."""
+    mean, std = normalization["mean"], normalization["std"]
+    if len(mean) != 3 or not all(map(math.isfinite, mean)):
+        raise ValueError(f"normalization.mean: must be three numbers, got {mean}")
+    if len(std) != 3 or not all(math.isfinite(s) and s > 0 for s in std):
+        raise ValueError(f"normalization.std: must be three positive numbers, got {std}")
+    return mean, std
+
+
+def _per_channel(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
 
 
 def _scaled(channels: Sequence[int], width: float) -> list[int]:
@@ -243,16 +297,20 @@ def _densenet201(n_classes: int, blocks: Sequence[int] = (6, 12, 48, 32), width:
 
 def _densenet201_taps(network: Any) -> list[Tap]:
     """A dense block's map becomes positive in the norm of the transition after it; a transition's in the
-    first norm of the next block.
+    first norm of the next block, all of whose layers read the transition itself.
     """
     counts = [len(getattr(network.features, f"denseblock{i}")) for i in range(1, 5)]
+    transitions = [
+        Tap("1 transition", f"features.denseblock{i + 1}.denselayer1.norm1", cut=f"features.transition{i}")
+        for i in range(1, 4)
+    ]
     return [
         Tap(f"1 conv, 1 max pool, {counts[0]} dense layers", "features.transition1.norm"),
-        Tap("1 transition", "features.denseblock2.denselayer1.norm1"),
+        transitions[0],
         Tap(f"{counts[1]} dense layers", "features.transition2.norm"),
-        Tap("1 transition", "features.denseblock3.denselayer1.norm1"),
+        transitions[1],
         Tap(f"{counts[2]} dense layers", "features.transition3.norm"),
-        Tap("1 transition", "features.denseblock4.denselayer1.norm1"),
+        transitions[2],
         Tap(f"{counts[3]} dense layers", "features.norm5"),
         Tap("1 pool, 1 FC", "classifier"),
     ]
@@ -303,42 +361,119 @@ def build_classifier(
     input_size: int = 128,
     weights: str = "none",
     options: Mapping[str, Any] | None = None,
+    taps: Sequence[str] | Mapping[str, str] | None = None,
+    normalization: Mapping[str, Sequence[float]] | None = None,
 ) -> Classifier:
-    """A classifier of the registry.
+    """A classifier of the registry, of timm, or of anybody's own.
 
+    architecture: a name of ARCHITECTURES, a name of timm, or `package.module:name`, which is imported and called with
+    `num_classes` and the options.
     weights: `none` (random, from torch's current seed), `imagenet` (timm's, downloaded) or the path of a file:
     a checkpoint of this project or any that timm reads (.pth, .safetensors). The last layer is replaced where
     the file's number of classes differs.
-    options: keyword arguments of the architecture's builder, to shrink it.
+    options: keyword arguments of the builder. Those of the registry's shrink the network.
+    taps: paths of modules, or the wording of each and its path; by default the registry's, or what `stage_taps` and
+    `child_taps` find. For taps that the registry does not declare the network runs once.
+    normalization: as for `Classifier`.
 
-    Raises ValueError for an unknown architecture or option and for weights that do not fit.
+    Raises ValueError, which begins with the name of the setting, for an unknown architecture or option, for weights
+    that do not fit, and for taps that cannot be observed.
     """
-    if architecture not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {architecture}; known: {', '.join(ARCHITECTURES)}")
-    entry = ARCHITECTURES[architecture]
     options = dict(options or {})
+    entry = ARCHITECTURES.get(architecture)
+    if entry:
+        network = _of_registry(architecture, n_classes, input_size, weights, options)
+    elif ":" in architecture:
+        network = _imported(architecture, n_classes, weights, options)
+    else:
+        network = _of_timm(architecture, n_classes, input_size, weights, options)
+    if weights not in ("none", "imagenet"):
+        _load_weights_of_file(network, entry.timm_names if entry else dict, Path(weights))
+    if taps is not None:
+        found = named_taps(network, taps, architecture, n_classes, input_size)
+    elif entry:
+        found = list(entry.taps(network))
+    else:
+        find = child_taps if ":" in architecture else stage_taps
+        found = find(network, architecture, n_classes, input_size)
+    return Classifier(network, found, input_size, normalization)
+
+
+def _of_registry(
+    architecture: str, n_classes: int, input_size: int, weights: str, options: Mapping[str, Any]
+) -> nn.Module:
+    entry = ARCHITECTURES[architecture]
     allowed = [name for name in inspect.signature(entry.build).parameters if name != "n_classes"]
     if unknown := [name for name in options if name not in allowed]:
-        raise ValueError(f"{architecture} takes no option {unknown[0]}; it takes: {', '.join(allowed)}")
-
-    if weights == "imagenet":
-        if options:
-            raise ValueError(f"{architecture}: ImageNet weights do not fit a network shrunk by {options}")
-        network = timm.create_model(entry.timm_name, pretrained=True, num_classes=n_classes)
-    else:
+        raise ValueError(f"options.{unknown[0]}: {architecture} has no such option; it takes: {', '.join(allowed)}")
+    if weights != "imagenet":
         network = entry.build(n_classes, **options)
+    elif options:
+        raise ValueError(f"weights: ImageNet weights do not fit {architecture} shrunk by {options}")
+    else:
+        network = timm.create_model(entry.timm_name, pretrained=True, num_classes=n_classes)
     entry.adjust(network, input_size)
-    if weights not in ("none", "imagenet"):
-        _load_weights_of_file(network, entry, Path(weights))
-    return Classifier(network, entry.taps(network), input_size)
+    return network
 
 
-def _load_weights_of_file(network: nn.Module, entry: Architecture, path: Path) -> None:
+def _of_timm(architecture: str, n_classes: int, input_size: int, weights: str, options: Mapping[str, Any]) -> nn.Module:
+    """A network of timm; made for `input_size` where it would otherwise be fixed at another size."""
+    config = timm_config(architecture, weights)
+    build = partial(timm.create_model, architecture, pretrained=weights == "imagenet", num_classes=n_classes)
+    if config and config.fixed_input_size and "img_size" not in options:
+        try:
+            return make(architecture, partial(build, img_size=input_size), options)
+        except ValueError:  # not every network of a fixed size can be given another one
+            pass
+    return make(architecture, build, options)
+
+
+def timm_config(architecture: str, weights: str) -> Any:
+    """What timm knows about a network and its weights, None for nothing.
+
+    Raises ValueError, with the nearest names of all networks, where timm does not know the network, and where `weights`
+    is `imagenet` and timm has none.
+    """
+    try:
+        if timm.is_model(architecture):
+            config = timm.get_pretrained_cfg(architecture)
+            if weights == "imagenet" and not (config and config.has_weights):
+                raise ValueError(f"weights: timm has no weights for {architecture}; give a file or none")
+            return config
+    except RuntimeError:  # weights of a name that timm does not know, as in resnet50.of_nobody
+        pass
+    known = [*ARCHITECTURES, *timm.list_models(), *timm.list_pretrained()]
+    near = difflib.get_close_matches(architecture, dict.fromkeys(known), n=5) or list(ARCHITECTURES)
+    raise ValueError(
+        f"architecture: {architecture} is known neither here nor to timm; the nearest are {', '.join(near)}; "
+        "a network of your own is written package.module:name"
+    )
+
+
+def _imported(architecture: str, n_classes: int, weights: str, options: Mapping[str, Any]) -> nn.Module:
+    """A network from `package.module:name`, called with `num_classes` and the options."""
+    if weights == "imagenet":
+        raise ValueError(f"weights: imagenet is for networks of timm; for {architecture} give a file or none")
+    try:
+        build = load_object(architecture)
+    except ValueError as error:
+        raise ValueError(f"architecture: {error}") from error
+    if not callable(build):
+        raise ValueError(f"architecture: {architecture} is a {type(build).__name__}, not something to call")
+    network = make(architecture, partial(build, num_classes=n_classes), options)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"architecture: {architecture} gives a {type(network).__name__}, not a torch.nn.Module")
+    return network
+
+
+def _load_weights_of_file(
+    network: nn.Module, timm_names: Callable[[dict[str, Tensor]], dict[str, Tensor]], path: Path
+) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"weights: {path} does not exist; give a file, `imagenet` or `none`.")
     try:
         state = load_state_dict(str(path))
-        state = entry.timm_names(state.get("network", state))
+        state = timm_names(state.get("network", state))
     except Exception as error:  # of many kinds: whatever the formats' readers raise
         raise ValueError(f"weights: {path} cannot be read as a file of weights: {error}") from error
     _load_all_but_other_head(network, state, path)
@@ -349,7 +484,6 @@ def _load_all_but_other_head(network: nn.Module, state: Mapping[str, Any], path:
 
     A last layer that does not fit in whole is left as it is.
     """
-    head = next(name for name, module in network.named_modules() if module is network.get_classifier())  # type: ignore[operator]
     own = network.state_dict()
     unfit = [
         name
@@ -357,11 +491,20 @@ def _load_all_but_other_head(network: nn.Module, state: Mapping[str, Any], path:
         if name not in own or name not in state or own[name].shape != getattr(state[name], "shape", None)
     ]
     # Files older than PyTorch 0.4.1 lack the counters of batch normalisation, which only count.
-    of_head = tuple(name for name in {**own, **state} if name.startswith(f"{head}."))
+    heads = tuple(f"{head}." for head in _heads(network))
+    of_head = tuple(name for name in {**own, **state} if name.startswith(heads))
     if misfit := [name for name in unfit if name not in of_head and "num_batches" not in name]:
         raise ValueError(f"weights: {path} does not fit the network at {', '.join(misfit[:3])}")
     left_out = {*unfit, *(of_head if set(of_head) & set(unfit) else ())}
     network.load_state_dict({name: value for name, value in state.items() if name not in left_out}, strict=False)
+
+
+def _heads(network: Any) -> list[str]:
+    """Paths of the last layers: what the network calls its classifier, else its last module with weights."""
+    classifier = network.get_classifier() if hasattr(network, "get_classifier") else ()
+    layers = classifier if isinstance(classifier, tuple) else (classifier,)
+    heads = [path for path, module in network.named_modules() if any(module is layer for layer in layers)]
+    return heads or [name.rpartition(".")[0] for name in network.state_dict()][-1:]
 
 
 def count_parameters(classifier: Classifier) -> int:
@@ -370,7 +513,10 @@ def count_parameters(classifier: Classifier) -> int:
 
 
 def count_layers(classifier: Classifier) -> int:
-    """Convolutions and fully connected layers on the main path: neither shortcuts nor squeeze-and-excitation."""
+    """Convolutions and fully connected layers on the main path: neither shortcuts nor squeeze-and-excitation.
+
+    Those are told by their names in the registry's networks; in others they may be counted.
+    """
     return sum(
         isinstance(module, nn.Conv2d | nn.Linear) and "downsample" not in name and "se_module" not in name
         for name, module in classifier.network.named_modules()
@@ -380,7 +526,8 @@ def count_layers(classifier: Classifier) -> int:
 def save_classifier(path: Path, classifier: Classifier, description: Mapping[str, Any]) -> None:
     """Write a checkpoint: the network's weights and what `load_classifier` needs to build it again.
 
-    description: architecture, n_classes, input_size and options, as for `build_classifier`, and anything else.
+    description: architecture, n_classes, input_size, options, taps and normalization, as for `build_classifier`, and
+    anything else.
     """
     torch.save({**description, "network": classifier.network.state_dict()}, path)
 
@@ -396,6 +543,8 @@ def load_classifier(path: str | Path, device: torch.device) -> Classifier:
         checkpoint["n_classes"],
         checkpoint["input_size"],
         options=checkpoint["options"],
+        taps=checkpoint.get("taps"),
+        normalization=checkpoint.get("normalization"),
     )
     classifier.network.load_state_dict(checkpoint["network"])
     classifier.requires_grad_(False)

@@ -7,13 +7,15 @@ of a user's own module is digested on its own (`source_file`).
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,48 @@ def load_object(path: str) -> Any:
         hint = f"did you mean {' or '.join(near)}?" if near else "and nothing of a similar name"
         raise ValueError(f"{path}: {module_name} has no {name}; {hint}")
     return getattr(module, name)
+
+
+def make(name: str, build: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    """`build(**options)`, for anybody's builder that the config names.
+
+    Raises ValueError, which begins with `options`, where it fails; for an unknown argument with the nearest that is
+    taken, and for one that `build` is a `partial` of. An OSError is handed on: a download failed, or a file of the
+    builder's is missing.
+    """
+    if taken := [option for option in options if option in _given(build)]:
+        raise ValueError(f"options.{taken[0]}: is not free, it is {_given(build)[taken[0]]} here; remove it")
+    try:
+        return build(**options)
+    except OSError:
+        raise
+    except Exception as error:  # of any kind: the builder runs
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if isinstance(error, TypeError) and unknown and unknown[1] in options:
+            taken = _arguments(build)
+            near = difflib.get_close_matches(unknown[1], taken, n=3) or taken
+            hint = f"; it takes {', '.join(near)}" if near else ""
+            raise ValueError(f"options.{unknown[1]}: {name} has no such argument{hint}") from error
+        given = f" with {dict(options)}" if options else ""
+        raise ValueError(f"options: {name} cannot be made{given}: {type(error).__name__}: {error}") from error
+
+
+def _arguments(build: Callable[..., Any]) -> list[str]:
+    """Names of the arguments that a builder takes, or, where it hands on any, the class of what it makes without."""
+    try:
+        parameters = inspect.signature(build).parameters
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            parameters = inspect.signature(type(build())).parameters
+    except Exception:  # a hint only, and it may fail in any way
+        return []
+    return [
+        name for name, kind in parameters.items() if name not in _given(build) and not kind.kind.name.startswith("VAR")
+    ]
+
+
+def _given(build: Callable[..., Any]) -> Mapping[str, Any]:
+    """The arguments that a builder has already."""
+    return build.keywords if isinstance(build, functools.partial) else {}
 
 
 def source_file(path: str) -> Path | None:

@@ -2,6 +2,8 @@ import copy
 import csv
 import functools
 import pickle
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -264,6 +266,84 @@ def test_each_pass_is_observed():
     assert seen == 2 * list(range(8))
 
 
+@every_architecture
+def test_a_pass_goes_on_from_its_own_map_as_before(name):
+    classifier, pixels = shared(name), random_pixels(1)
+    with torch.no_grad():
+        expected = classifier(pixels)
+        for position, tap in enumerate(classifier.taps):
+            with classifier.replaced(position, lambda own: own):
+                assert torch.equal(classifier(pixels), expected), tap
+
+
+@every_architecture
+def test_every_tap_is_a_cut(name):
+    """Going on from the map of another image gives the logits of that image: nothing goes around the map."""
+    classifier = shared(name)
+    one, other = random_pixels(2).split(1)
+    with torch.no_grad():
+        of_one, of_other = classifier(one), classifier(other)
+        assert not torch.allclose(of_one, of_other)
+        for position, tap in enumerate(classifier.taps):
+            kept = []
+            with classifier.replaced(position, lambda own, kept=kept: kept.append(own.clone()) or own):
+                classifier(other)
+            with classifier.replaced(position, lambda own, kept=kept: kept.pop()):
+                assert torch.equal(classifier(one), of_other), tap
+            assert torch.equal(classifier(one), of_one)
+
+
+def test_a_cut_is_where_the_tap_is_but_for_the_transitions_of_densenet():
+    """All layers of a dense block read the transition, the tap sees what the first makes of it."""
+    for name in ARCHITECTURES:
+        for tap in shared(name).taps:
+            assert bool(tap.cut) == (tap.layer == "1 transition"), (name, tap)
+    classifier = shared("densenet201")
+    kept = []
+    with torch.no_grad(), classifier.replaced(1, lambda own: kept.append(own.clone()) or own):
+        _, maps, _ = observe(classifier, random_pixels(1))
+    norm = classifier.network.features.denseblock2.denselayer1.norm1
+    assert torch.equal(norm(kept[0]), maps[1])
+
+
+def test_a_replaced_map_is_the_modules_own_and_not_rectified():
+    classifier = shared("resnetv2_50")
+    kept = []
+    with torch.no_grad(), classifier.replaced(0, lambda own: kept.append(own.clone()) or own):
+        _, maps, _ = observe(classifier, random_pixels(1))
+    assert kept[0].min() < 0
+    assert torch.equal(F.relu(kept[0]), maps[0])
+
+
+def test_a_pass_goes_on_from_a_part_of_the_change_of_a_map():
+    """As in a network that is written down anew behind the tap."""
+    classifier = smallest()
+    network = classifier.network
+    with torch.no_grad():
+        with classifier.replaced(5, lambda own: own[:1] + 0.5 * (own[1:] - own[:1])):
+            logits = classifier(random_pixels(2, 32))
+        _, maps, _ = observe(classifier, random_pixels(2, 32))
+        half = (maps[5][0] + maps[5][1]) / 2
+        expected = half.mean((1, 2)) @ network.fc.weight.T + network.fc.bias
+    assert logits.shape == (1, 5)
+    torch.testing.assert_close(logits[0], expected)
+
+
+def test_a_replacement_of_another_shape_is_refused():
+    classifier = smallest()
+    with classifier.replaced(2, lambda own: own[..., :1]), pytest.raises(ValueError, match="at layer1 the pass cannot"):
+        classifier(random_pixels(1))
+
+
+def test_nothing_is_replaced_outside_of_the_block():
+    classifier = smallest()
+    expected = classifier(random_pixels(1))
+    with pytest.raises(KeyboardInterrupt), classifier.replaced(3, torch.zeros_like):
+        assert not torch.equal(classifier(random_pixels(1)), expected)
+        raise KeyboardInterrupt
+    assert torch.equal(classifier(random_pixels(1)), expected)
+
+
 def test_inception_resnet_v2_runs_at_64_and_at_128_pixels():
     for input_size, last in ((64, 2), (128, 6)):
         classifier = shrunken("inception_resnet_v2", input_size=input_size)
@@ -341,6 +421,50 @@ def test_pixels_of_the_right_size_are_not_resampled():
     assert torch.equal(Classifier(nn.Identity(), [], input_size=16)(pixels), pixels / 127.5 - 1)
 
 
+@pytest.mark.parametrize(
+    "normalization",
+    [
+        {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+        {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]},
+        {"std": [0.2, 0.3, 0.4]},
+    ],
+)
+def test_each_channel_is_normalized_on_its_own(normalization):
+    pixels = random_pixels(2, 8)
+    classifier = Classifier(nn.Identity(), [], 8, normalization)
+    mean, std = normalization.get("mean", [0.5, 0.5, 0.5]), normalization["std"]
+    expected = np.stack([(pixels[:, c].double().numpy() / 255 - mean[c]) / std[c] for c in range(3)], axis=1)
+    np.testing.assert_allclose(classifier(pixels).numpy(), expected, rtol=0, atol=2e-6)
+
+
+def test_the_default_normalization_is_the_papers_to_the_last_bit():
+    pixels = random_pixels(4, 64).contiguous(memory_format=torch.channels_last)
+    default = Classifier(nn.Identity(), [], 64)
+    assert torch.equal(default(pixels), pixels / 127.5 - 1)
+    papers = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    assert torch.equal(Classifier(nn.Identity(), [], 64, papers)(pixels), default(pixels))
+
+
+def test_the_normalization_is_not_among_the_weights():
+    classifier = Classifier(nn.Linear(2, 2), [], 8, {"mean": [0.1, 0.2, 0.3]})
+    assert set(classifier.state_dict()) == {"network.weight", "network.bias"}
+    assert classifier.double().divisor.dtype == torch.float64  # it follows the network
+
+
+@pytest.mark.parametrize(
+    ("normalization", "message"),
+    [
+        ({"mean": [0.5]}, r"normalization\.mean: must be three numbers, got \[0.5\]"),
+        ({"mean": [0.5, 0.5, float("nan")]}, r"normalization\.mean"),
+        ({"std": [0.5, 0.5, 0.0]}, r"normalization\.std: must be three positive numbers"),
+        ({"std": [0.5, 0.5, 0.5, 0.5]}, r"normalization\.std"),
+    ],
+)
+def test_a_normalization_of_something_else_is_refused(normalization, message):
+    with pytest.raises(ValueError, match=message):
+        build_classifier("resnet18", 2, options={"width": 0.125}, normalization=normalization)
+
+
 def test_gradient_of_resizing_and_normalization():
     pixels = random_pixels(1, 8).requires_grad_()
     Classifier(nn.Identity(), [], input_size=16)(pixels).sum().backward()
@@ -363,17 +487,27 @@ def test_gradients_reach_the_pixels(name):
 # ------------------------------------------------------------------------------------------------ building
 
 
-def test_an_unknown_architecture_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"unknown architecture vgg20; known: .*vgg19"):
-        build_classifier("vgg20", 10)
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("vgg20", "vgg19"),
+        ("densenet201_con", "densenet201_conv"),
+        ("convnext_ato", "convnext_atto"),
+        ("resnet50.a9_in1k", r"resnet50\.a1_in1k"),
+        ("???", "resnet18, resnetv2_50"),
+    ],
+)
+def test_an_unknown_architecture_is_refused_with_the_nearest_names(name, near):
+    with pytest.raises(ValueError, match=rf"^architecture: {re.escape(name)} is known neither .* nearest are .*{near}"):
+        build_classifier(name, 10)
 
 
 def test_an_unknown_option_is_refused_by_name():
-    with pytest.raises(ValueError, match="resnet18 takes no option depth; it takes: blocks, width"):
+    with pytest.raises(ValueError, match=r"^options.depth: resnet18 has no such option; it takes: blocks, width"):
         build_classifier("resnet18", 10, options={"depth": 3})
-    with pytest.raises(ValueError, match="vgg19 takes no option blocks; it takes: width, batch_norm"):
+    with pytest.raises(ValueError, match=r"^options.blocks: vgg19 has no such option; it takes: width, batch_norm"):
         build_classifier("vgg19", 10, options={"blocks": [1]})
-    with pytest.raises(ValueError, match="takes no option n_classes"):
+    with pytest.raises(ValueError, match=r"^options.n_classes: "):
         build_classifier("resnet18", 10, options={"n_classes": 3})
 
 
@@ -405,8 +539,147 @@ def test_imagenet_weights_are_asked_of_timm(name, monkeypatch):
 
 
 def test_imagenet_weights_do_not_fit_a_shrunken_network():
-    with pytest.raises(ValueError, match=r"resnet18: ImageNet weights do not fit .*width"):
+    with pytest.raises(ValueError, match=r"^weights: ImageNet weights do not fit resnet18 shrunk by .*width"):
         build_classifier("resnet18", 10, weights="imagenet", options={"width": 0.5})
+
+
+# ------------------------------------------------------------------------------------------------ timm, one's own
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_efficientnet", "test_vit", "regnety_002"])
+def test_a_network_of_timm_is_timms(name):
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, num_classes=5, **({"img_size": 32} if name == "test_vit" else {})).eval()
+    torch.manual_seed(0)
+    classifier = build_classifier(name, 5, 32).eval()
+    pixels = random_pixels(2, 32)
+    with torch.no_grad():
+        _, maps, logits = observe(classifier, pixels)
+        assert torch.equal(logits, theirs(pixels / 127.5 - 1))
+    assert torch.equal(maps[-1], logits)
+    assert all(feature_map.isfinite().all() for feature_map in maps)
+
+
+def test_options_go_to_timm():
+    classifier = build_classifier("test_resnet", 5, 32, options={"layers": [2, 1, 1, 1], "stem_width": 8})
+    assert len(classifier.network.layer1) == 2
+    assert classifier.network.conv1[0].out_channels == 8
+
+
+def test_a_network_of_timm_of_a_fixed_size_is_made_for_the_input():
+    assert build_classifier("test_vit", 5, 32).network.patch_embed.img_size == (32, 32)
+    assert build_classifier("test_vit", 5, 64, options={"img_size": 64}).network.patch_embed.img_size == (64, 64)
+
+
+def test_imagenet_weights_of_any_network_are_asked_of_timm(monkeypatch):
+    create_model, asked = timm.create_model, []
+
+    def offline(name, pretrained, **arguments):
+        asked.append((name, pretrained))
+        return create_model(name, **arguments)
+
+    monkeypatch.setattr(classifiers.timm, "create_model", offline)
+    build_classifier("test_resnet", 5, 32, weights="imagenet")
+    build_classifier("test_resnet.r160_in1k", 5, 32, weights="imagenet")
+    build_classifier("test_vit", 5, 32, weights="none")
+    assert asked == [("test_resnet", True), ("test_resnet.r160_in1k", True), ("test_vit", False)]
+    with pytest.raises(ValueError, match=r"^weights: timm has no weights for cs3darknet_s; give a file or none"):
+        build_classifier("cs3darknet_s", 5, 32, weights="imagenet")
+
+
+def test_a_failed_download_is_told_as_such(monkeypatch):
+    def offline(*arguments, **options):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(classifiers.timm, "create_model", offline)
+    for name in ("test_resnet", "test_vit"):
+        with pytest.raises(ConnectionError, match="no route"):
+            build_classifier(name, 5, 32, weights="imagenet")
+
+
+OWN_NETWORK = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes, width=4):
+        super().__init__()
+        if width < 1:
+            raise ArithmeticError("no width")
+        self.head = nn.Linear(width, num_classes)
+        self.body = nn.Sequential(nn.Conv2d(3, width, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def forward(self, images):
+        return self.head(self.body(images))
+
+def make(**arguments):
+    return Net(**arguments)
+
+def of_nothing(num_classes):
+    return None
+
+def without_classes(width=4):
+    return Net(3, width)
+
+number = 3
+"""
+
+
+@pytest.fixture
+def own_networks(tmp_path, monkeypatch):
+    """A module `own_networks` in the working directory."""
+    (tmp_path / "own_networks.py").write_text(OWN_NETWORK)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("own_networks", None)
+
+
+def test_a_network_of_ones_own_is_made_with_classes_and_options(own_networks):
+    classifier = build_classifier("own_networks:Net", 6, 16, options={"width": 8})
+    assert classifier.network.head.weight.shape == (6, 8)
+    assert classifier(random_pixels(2, 16)).shape == (2, 6)
+    assert [(tap.layer, tap.module) for tap in classifier.taps] == [("body", "body"), ("logits", "head")]
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "message"),
+    [
+        ("own_networks:Net", {"widht": 8}, r"^options\.widht: own_networks:Net has no such argument; it takes width$"),
+        (
+            "own_networks:make",
+            {"widht": 8},
+            r"^options\.widht: own_networks:make has no such argument; it takes width$",
+        ),
+        ("own_networks:Net", {"width": 0}, r"^options: own_networks:Net cannot be made with .*Arithmetic.*no width"),
+        ("own_networks:Net", {"num_classes": 3}, r"^options\.num_classes: is not free, it is 5 here"),
+        ("test_vit", {"num_classes": 3}, r"^options\.num_classes: is not free, it is 5 here"),
+        ("test_resnet", {"pretrained": True}, r"^options\.pretrained: is not free, it is False here"),
+        ("own_networks:Nets", {}, r"^architecture: own_networks:Nets: own_networks has no Nets; did you mean Net\?"),
+        ("own_network:Net", {}, r"^architecture: own_network:Net: there is no module own_network"),
+        ("own_networks:number", {}, r"^architecture: own_networks:number is a int, not something to call"),
+        ("own_networks:of_nothing", {}, r"^architecture: own_networks:of_nothing gives a NoneType, not a torch"),
+        ("own_networks:without_classes", {}, r"^options: .*unexpected keyword argument 'num_classes'"),
+        (
+            "test_resnet",
+            {"stem_widht": 8},
+            r"^options\.stem_widht: test_resnet has no such argument; it takes stem_width",
+        ),
+        ("test_vit", {"dept": 8}, r"^options\.dept: test_vit has no such argument; it takes depth"),
+        ("torchvision.models:resnet18", {"group": 2}, r"^options\.group: torchvision.models:resnet18 .* takes groups"),
+        ("test_resnet", {"layers": [1]}, r"^options: test_resnet cannot be made with .*layers"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(own_networks, path, options, message):
+    with pytest.raises(ValueError, match=message):
+        build_classifier(path, 5, 32, options=options)
+
+
+def test_imagenet_weights_are_refused_for_a_network_of_ones_own():
+    with pytest.raises(
+        ValueError, match=r"^weights: imagenet is for networks of timm; for torchvision\.models:resnet18"
+    ):
+        build_classifier("torchvision.models:resnet18", 5, weights="imagenet")
 
 
 # ------------------------------------------------------------------------------------------------ files of weights
@@ -520,6 +793,32 @@ def test_weights_of_a_modified_network_are_taken_with_their_last_layer(tmp_path,
         assert torch.equal(ours[key], value), key
 
 
+@pytest.mark.parametrize(
+    ("path", "head"),
+    [
+        ("test_resnet", "fc."),
+        ("test_convnext", "head.fc."),
+        ("torchvision.models:squeezenet1_1", "classifier.1."),
+        ("own_networks:Net", "body."),
+    ],
+)
+@pytest.mark.parametrize("n_classes", [3, 4])
+def test_weights_of_other_networks_get_a_new_last_layer(own_networks, path, head, n_classes):
+    """The last layer is what the network calls its classifier, else the last with weights."""
+    torch.manual_seed(1)
+    theirs = build_classifier(path, 3, 32).network.state_dict()
+    torch.save(theirs, own_networks / "weights.pth")
+    if path == "own_networks:Net" and n_classes == 4:
+        # Its module with the classes is not its last one with weights.
+        with pytest.raises(ValueError, match=r"weights\.pth does not fit the network at head\.weight, head.bias"):
+            build_classifier(path, 4, 32, weights="weights.pth")
+        return
+    ours = build_classifier(path, n_classes, 32, weights="weights.pth").network.state_dict()
+    for key, value in theirs.items():
+        same = ours[key].shape == value.shape and torch.equal(ours[key], value)
+        assert same == (n_classes == 3 or not key.startswith(head)), key
+
+
 def test_old_files_without_counters_are_loaded(tmp_path):
     state = {key: value for key, value in smallest().network.state_dict().items() if "num_batches" not in key}
     torch.save(state, tmp_path / "old.pth")
@@ -587,6 +886,45 @@ def test_a_saved_classifier_is_loaded_with_equal_logits(name, tmp_path):
     pixels = random_pixels().contiguous(memory_format=torch.channels_last)
     expected = classifier.eval().to(memory_format=torch.channels_last)(pixels)
     assert torch.equal(loaded(pixels), expected)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "taps"),
+    [
+        ("test_resnet", None),
+        ("test_resnet", ["layer2", "fc"]),
+        ("own_networks:Net", {"the body": "body.1", "the end": "head"}),
+        ("resnet18", ["layer3", "fc"]),
+    ],
+)
+def test_a_classifier_with_taps_and_normalization_of_its_own_is_loaded(own_networks, architecture, taps):
+    settings = {
+        "architecture": architecture,
+        "n_classes": 4,
+        "input_size": 32,
+        "options": {"width": 0.125} if architecture == "resnet18" else {},
+        "taps": taps,
+        "normalization": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]},
+    }
+    classifier = build_classifier(**settings).eval().to(memory_format=torch.channels_last)
+    save_classifier(own_networks / "checkpoint.pt", classifier, settings)
+    loaded = load_classifier(own_networks / "checkpoint.pt", CPU)
+    assert loaded.taps == classifier.taps
+    if taps:
+        assert [tap.module for tap in loaded.taps] == list(taps.values() if isinstance(taps, dict) else taps)
+    pixels = random_pixels().contiguous(memory_format=torch.channels_last)
+    assert torch.equal(loaded(pixels), classifier(pixels))
+    content = torch.load(own_networks / "checkpoint.pt", weights_only=True)
+    assert content["taps"] == taps
+    assert content["normalization"] == settings["normalization"]
+
+
+def test_a_checkpoint_without_taps_and_normalization_has_the_defaults(checkpoint):
+    assert not {"taps", "normalization"} & set(torch.load(checkpoint, weights_only=True))
+    loaded = load_classifier(checkpoint, CPU)
+    assert loaded.taps == smallest().taps
+    assert torch.equal(loaded.divisor, torch.full((1, 3, 1, 1), 127.5))
+    assert torch.equal(loaded.offset, torch.ones(1, 3, 1, 1))
 
 
 def test_a_checkpoint_keeps_its_description(checkpoint):
