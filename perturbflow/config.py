@@ -200,15 +200,14 @@ def _set_mistakes(config: Any) -> Iterator[str]:
 
     def needs(name: object) -> Iterator[str]:
         """The sets that must be there before the set `name`."""
-        settings = _mapping(sets.get(name))
-        if isinstance(settings.get("norm_of"), str):
-            yield settings["norm_of"]
-        if isinstance(settings.get("denoiser"), str):
-            yield from _mapping(_mapping(denoisers.get(settings["denoiser"])).get("mix"))
+        settings = _mapping(sets.get(str(name)))
+        if "norm_of" in settings:
+            yield str(settings["norm_of"])
+        yield from _mapping(_mapping(denoisers.get(str(settings.get("denoiser")))).get("mix"))
 
     for name, settings in sets.items():
-        other = _mapping(settings).get("norm_of")
-        if _mapping(sets.get(other)).get("attack") in CONTROLS:
+        other = str(_mapping(settings).get("norm_of"))
+        if _mapping(sets.get(other)).get("attack") in [*CONTROLS]:
             yield f"{_written(('adversarial_sets', name, 'norm_of'))}: '{other}' is noise itself; name an attack's set"
         waiting, reached = list(needs(name)), set[str]()
         while waiting:

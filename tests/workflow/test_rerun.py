@@ -11,16 +11,24 @@ from tests.workflow.study import Study, jobs, tiny_config
 
 pytestmark = pytest.mark.workflow
 
-TABLES = [f"table{number}" for number in range(1, 6)]
+TABLES = [*(f"table{number}" for number in range(1, 6)), "decision_planes", "amplification", "claims"]
 FIGURES = ["figure figure=figure2", "figure figure=figure3"]
-SETS = ["fgsm", "ifgsm"]
+GEOMETRY_FIGURE = "geometry_figure classifier=resnetv2_50"
+INTERVENTION_FIGURE = "intervention_figure classifier=resnetv2_50"
+INTERVENE = "intervene classifier=resnetv2_50, adversarial_set=fgsm"
+SETS = ["fgsm", "ifgsm", "noise"]
+# What depends on the distances, and on the accuracy, of every set.
+OF_ALL_SETS = ["table1", "table5", "decision_planes", *FIGURES, GEOMETRY_FIGURE]
+# What depends on fgsm, its control and the interventions with it.
+OF_FGSM = ["amplification", "claims", INTERVENE, INTERVENTION_FIGURE]
 SPLITS = ["train", "val"]
 
 
 def of_set(adversarial_set: str) -> list[str]:
     """The jobs that make and measure one adversarial set."""
+    rule = "control" if adversarial_set == "noise" else "adversarial"
     return [
-        *(f"adversarial adversarial_set={adversarial_set}, split={split}" for split in SPLITS),
+        *(f"{rule} adversarial_set={adversarial_set}, split={split}" for split in SPLITS),
         *denoised(adversarial_set),
         *measured(adversarial_set),
     ]
@@ -44,10 +52,12 @@ def test_the_first_run_runs_every_job_once(finished_study: Study) -> None:
             "classifier classifier=resnet18",
             "classifier classifier=resnetv2_50",
             "denoiser denoiser=unet",
-            *of_set("fgsm"),
-            *of_set("ifgsm"),
+            *(job for name in SETS for job in of_set(name)),
+            INTERVENE,
             *TABLES,
             *FIGURES,
+            GEOMETRY_FIGURE,
+            INTERVENTION_FIGURE,
         ]
     )
 
@@ -66,17 +76,15 @@ def test_the_step_of_one_attack_reruns_that_set_and_what_follows(study: Study) -
     config["adversarial_sets"]["ifgsm"]["step"] = 4.0
     study.configure(config)
     # Table 2 lists the steps; Table 3 is about the classifiers alone.
-    assert study.run() == Counter([*of_set("ifgsm"), "table1", "table2", "table4", "table5", *FIGURES])
+    assert study.run() == Counter([*of_set("ifgsm"), "table2", "table4", *OF_ALL_SETS])
 
 
 def test_the_step_of_an_attack_that_a_denoiser_is_trained_on_reruns_the_denoiser_too(study: Study) -> None:
     config = tiny_config()
     config["adversarial_sets"]["fgsm"]["step"] = 4.0
     study.configure(config)
-    follows = [*of_set("fgsm"), "denoiser denoiser=unet", *denoised("ifgsm"), *measured("ifgsm")]
-    assert jobs(study.snakemake("--dry-run").stdout) == Counter(
-        [*follows, "table1", "table2", "table4", "table5", *FIGURES]
-    )
+    follows = [*of_set("fgsm"), *of_set("noise"), "denoiser denoiser=unet", *denoised("ifgsm"), *measured("ifgsm")]
+    assert jobs(study.snakemake("--dry-run").stdout) == Counter([*follows, "table2", "table4", *OF_ALL_SETS, *OF_FGSM])
 
 
 def test_the_colour_of_a_figure_reruns_that_figure_alone(study: Study) -> None:
@@ -95,15 +103,38 @@ def test_how_it_runs_reruns_nothing(study: Study) -> None:
 
 def test_the_code_of_the_attacks_reruns_the_sets_but_no_classifier(study: Study) -> None:
     study.edit("perturbflow/attacks.py", "images = images.detach()", "images = images.clone().detach()")
-    expected = [*of_set("fgsm"), *of_set("ifgsm"), "denoiser denoiser=unet"]
-    assert jobs(study.snakemake("--dry-run").stdout) == Counter([*expected, "table1", "table4", "table5", *FIGURES])
+    expected = [*(job for name in SETS for job in of_set(name)), "denoiser denoiser=unet"]
+    assert jobs(study.snakemake("--dry-run").stdout) == Counter([*expected, "table4", *OF_ALL_SETS, *OF_FGSM])
+
+
+def test_the_code_of_the_controls_reruns_the_control_alone(study: Study) -> None:
+    study.edit("perturbflow/controls.py", "1.0 - 2 * generator", "1 - 2.0 * generator")
+    expected = [*of_set("noise"), "table4", *OF_ALL_SETS, "amplification"]
+    assert jobs(study.snakemake("--dry-run").stdout) == Counter(expected)
 
 
 def test_the_code_of_the_distances_reruns_measuring_alone(study: Study) -> None:
     study.edit("perturbflow/distances.py", "clean.shape[1:].numel()", "(0 + clean.shape[1:].numel())")
-    assert study.run() == Counter(
-        [*(f"measure classifier=resnetv2_50, adversarial_set={name}" for name in SETS), "table1", "table5", *FIGURES]
+    measure = [f"measure classifier=resnetv2_50, adversarial_set={name}" for name in SETS]
+    assert study.run() == Counter([*measure, *OF_ALL_SETS, *OF_FGSM])
+
+
+def test_the_code_of_the_interventions_reruns_these_alone(study: Study) -> None:
+    study.edit(
+        "perturbflow/interventions.py",
+        "from __future__ import annotations",
+        "from __future__ import annotations\n\nUNUSED = 0",
     )
+    assert study.run() == Counter([INTERVENE, INTERVENTION_FIGURE])
+
+
+def test_the_code_of_the_claims_reruns_that_table_alone(study: Study) -> None:
+    study.edit(
+        "perturbflow/claims.py",
+        "from __future__ import annotations",
+        "from __future__ import annotations\n\nUNUSED = 0",
+    )
+    assert study.run() == Counter(["claims"])
 
 
 def test_the_code_of_the_figures_reruns_the_figures_alone(study: Study) -> None:

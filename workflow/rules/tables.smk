@@ -84,6 +84,8 @@ TABLES["claims"] = (
 )
 
 
+SCRIPTS = {"decision_planes": "geometry_tables.py", "amplification": "geometry_tables.py", "claims": "claims.py"}
+
 for table, (inputs, settings) in TABLES.items():
 
     rule:
@@ -114,6 +116,6 @@ for table, (inputs, settings) in TABLES.items():
             runtime=30,
         params:
             **settings,
-            code=code("tables.py"),
+            code=code(SCRIPTS.get(table, "tables.py")),
         script:
-            "../scripts/tables.py"
+            f"../scripts/{SCRIPTS.get(table, 'tables.py')}"

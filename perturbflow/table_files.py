@@ -1,0 +1,30 @@
+"""From result files to a table's two files: what the scripts of the tables share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from perturbflow.results import read_results
+from perturbflow.storage import whole_file
+from perturbflow.tables import Table
+
+
+def write_table(
+    table: Table,
+    inputs: Mapping[str, str | Iterable[str]],
+    settings: Mapping[str, Any],
+    csv: str,
+    markdown: str,
+) -> None:
+    """Make a table and write it as CSV and as Markdown.
+
+    inputs: files of each frame that the table's function takes, by the name of the argument. settings: its other
+    arguments; `code`, the digests that the rule's params hold beside them, is left out.
+    """
+    frames = {name: read_results(paths, table.columns.get(name)) for name, paths in inputs.items()}
+    result = table.build(**frames, **{name: value for name, value in settings.items() if name != "code"})
+    with whole_file(csv) as temporary:
+        result.to_csv(temporary, index=False, float_format="%.6g")
+    with whole_file(markdown) as temporary:
+        temporary.write_text(table.markdown(result), encoding="utf-8")

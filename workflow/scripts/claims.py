@@ -1,0 +1,21 @@
+"""Write the table of the paper's claims; the rule names its inputs and params as the table's function does."""
+
+from pathlib import Path
+
+from perturbflow.claims import TABLES
+from perturbflow.logs import log_to
+from perturbflow.table_files import write_table
+
+
+def main() -> None:
+    write_table(
+        TABLES[Path(snakemake.output.csv).stem],
+        dict(snakemake.input.items()),
+        dict(snakemake.params.items()),
+        snakemake.output.csv,
+        snakemake.output.markdown,
+    )
+
+
+with log_to(snakemake.log[0]):
+    main()
