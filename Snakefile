@@ -2,6 +2,7 @@ import os
 
 from snakemake.utils import min_version
 
+from perturbflow.checks import mistakes
 from perturbflow.config import ConfigError, resolve_config
 
 min_version("9.27")
@@ -13,8 +14,12 @@ if not workflow.overwrite_configfiles:
     configfile: f"{workflow.basedir}/config/config.yaml"
 
 
+# Jobs of their own process read this file again; what was checked is not checked once more.
+source = ", ".join(map(os.path.relpath, workflow.configfiles))
 try:
-    config.update(resolve_config(config, ", ".join(map(os.path.relpath, workflow.configfiles))))
+    config.update(resolve_config(config, source))
+    if workflow.is_main_process and (found := mistakes(config)):
+        raise ConfigError("\n".join(f"{source}: {mistake}" for mistake in found))
 except ConfigError as error:
     raise WorkflowError(str(error))
 
