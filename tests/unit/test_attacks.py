@@ -20,6 +20,7 @@ from perturbflow.attacks import (
     MomentumIterativeFGSM,
     input_gradient,
 )
+from perturbflow.defended import Defended
 from perturbflow.evaluation import top1
 
 N_IMAGES, N_CLASSES, SIZE = 24, 5, 12
@@ -107,8 +108,11 @@ def attacked(attack, attacker, stopping, images, labels):
     return gathered(list(attack.stream(attacker, stopping, images, labels, BOUNDS)), len(images))
 
 
-def naive(name, attacker, stopping, image, label):
-    """Image, steps, succeeded and already misclassified, from Section 2.1 of the paper alone."""
+def naive(name, attacker, stopping, image, label, step=STEP, seen=lambda x: x, early_stop=True):
+    """Image, steps, succeeded and already misclassified, from Section 2.1 of the paper alone.
+
+    seen: what the stopping classifier sees, and what is given back, of an image of the walk.
+    """
 
     def errs(x):
         with torch.no_grad():
@@ -119,22 +123,22 @@ def naive(name, attacker, stopping, image, label):
         (-attacker(x[None])[0].log_softmax(0)[label]).backward(inputs=[x])
         return x.grad
 
-    if errs(image):
+    if early_stop and errs(image):
         return image, 0, False, True
     x, momentum = image, torch.zeros_like(image)
     for k in range(1, MAX_STEPS + 1):
         if name == "fgsm":
-            x = image + k * STEP * gradient(image).sign()
+            x = image + k * step * gradient(image).sign()
         elif name == "ifgsm":
-            x = x + STEP * gradient(x).sign()
+            x = x + step * gradient(x).sign()
         else:
             grad = gradient(x)
             momentum = DECAY * momentum + grad / grad.abs().sum()
-            x = x + STEP * momentum.sign()
+            x = x + step * momentum.sign()
         x = x.clamp(*BOUNDS)
-        if errs(x):
-            return x, k, True, False
-    return x, MAX_STEPS, False, False
+        if early_stop and errs(seen(x)):
+            return seen(x), k, True, False
+    return seen(x), MAX_STEPS, errs(seen(x)), False
 
 
 @pytest.mark.parametrize("white_box", [True, False], ids=["white box", "black box"])
@@ -390,3 +394,117 @@ def test_leaves_networks_and_images_alone_and_works_without_gradients(images):
 def test_no_images_give_no_parts(attacker):
     nothing = torch.zeros(0, 3, SIZE, SIZE, dtype=torch.float64)
     assert list(attack_of("fgsm").stream(attacker, attacker, nothing, torch.zeros(0, dtype=torch.int64))) == []
+
+
+def in_8_bits(x):
+    return torch.tensor([[[round(value) for value in row] for row in channel] for channel in x.tolist()], dtype=x.dtype)
+
+
+@pytest.mark.parametrize("early_stop", [True, False])
+@pytest.mark.parametrize("step", [0.1875, STEP])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_rounding_to_8_bits_equals_the_equations_image_by_image(name, step, early_stop, attacker, others, images):
+    """The candidates are rounded and the walk is not, or a step of less than half a pixel value would never move."""
+    labels = labels_of(others, images)
+    settings = {"step": step, "seen": in_8_bits, "early_stop": early_stop}
+    pairs = zip(images, labels, strict=True)
+    expected = [naive(name, attacker, others, image, label, **settings) for image, label in pairs]
+    attack = attack_of(name, step=step, early_stop=early_stop, batch_size=7, round_to_8_bits=True)
+    result = attacked(attack, attacker, others, images, labels)
+    assert torch.equal(result.images, torch.stack([image for image, *_ in expected]))
+    assert result.steps.tolist() == [steps for _, steps, *_ in expected]
+    assert result.succeeded.tolist() == [succeeded for *_, succeeded, _ in expected]
+    assert result.already_misclassified.tolist() == [already for *_, already in expected]
+    assert (result.images != images).any()
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_success_survives_in_8_bit_files(name, attacker, others, images):
+    pixels = images.to(torch.uint8)
+    network, stopping = SmallNet(0).eval(), relative(SmallNet(0), seed=2, distance=0.1).eval()
+    labels = labels_of(stopping, images.float())
+    result = attacked(
+        attack_of(name, step=0.3125, max_steps=80, round_to_8_bits=True), network, stopping, pixels, labels
+    )
+    saved = result.images.to(torch.uint8)
+    assert torch.equal(saved.float(), result.images)
+    with torch.no_grad():
+        wrong = stopping(saved.float()).argmax(1) != labels
+    assert torch.equal(wrong, result.succeeded | result.already_misclassified)
+    assert result.succeeded.sum() >= 3
+    # Without rounding some of the successes would be lost in such files.
+    exact = attacked(attack_of(name, step=0.3125, max_steps=80), network, stopping, pixels, labels)
+    with torch.no_grad():
+        lost = stopping(exact.images.round()).argmax(1) == labels
+    assert (exact.succeeded & lost).any()
+
+
+def test_rounding_through_foolbox(attacker, others, images):
+    labels = labels_of(others, images)
+    attack = attack_of("ifgsm", step=0.1875, round_to_8_bits=True)
+    raw, *_ = attack(foolbox.PyTorchModel(attacker, BOUNDS), images, MisclassifiedBy(labels, others), epsilons=255)
+    assert torch.equal(raw, attacked(attack, attacker, others, images, labels).images)
+
+
+def test_refuses_walks_that_rounding_undoes():
+    with pytest.raises(ValueError, match=r"1 steps of 0\.255 change no pixel by half a value"):
+        attack_of("fgsm", step=0.255, max_steps=1, round_to_8_bits=True)
+    attack_of("fgsm", step=0.255, max_steps=2, round_to_8_bits=True)
+    attack_of("fgsm", step=0.255, max_steps=1)
+
+
+class Smoothing(nn.Module):
+    """A denoiser that averages neighbours and stretches the contrast, so that clipping matters."""
+
+    def forward(self, pixels):
+        return 1.2 * nn.functional.avg_pool2d(pixels, 3, 1, 1, count_include_pad=False) - 25
+
+
+def test_defended_is_the_classifier_of_the_clipped_denoised_image(attacker, images):
+    denoiser, labels = Smoothing().double(), labels_of(attacker, images)
+    defended = Defended(denoiser, attacker)
+    denoised = denoiser(images)
+    assert denoised.min() < 0 and denoised.max() > 255
+    with torch.no_grad():
+        assert torch.equal(defended(images), attacker(denoised.clamp(0, 255)))
+
+    x = images.clone().requires_grad_()
+    loss = -attacker(denoiser(x).clamp(0, 255)).log_softmax(1)[range(N_IMAGES), labels].sum()
+    (expected,) = torch.autograd.grad(loss, x)
+    assert torch.allclose(input_gradient(defended, images, labels), expected, rtol=1e-9, atol=0)
+
+
+def test_defended_is_frozen_and_in_evaluation_mode():
+    denoiser = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3))
+    defended = Defended(denoiser, SmallNet(0).train())
+    assert not any(module.training for module in defended.modules())
+    assert not any(parameter.requires_grad for parameter in defended.parameters())
+
+
+def test_who_knows_the_defence_fools_it_more_often():
+    """A classifier of five colours under noise, trained a little, behind a denoiser that smooths."""
+    torch.manual_seed(0)
+    labels = torch.arange(40) % N_CLASSES
+    colours = torch.rand(N_CLASSES, 3, 1, 1) * 255
+    classifier = SmallNet(0, contrast=1.0)
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=3e-3)
+
+    def drawn():
+        return (colours[labels] + 60 * torch.randn(len(labels), 3, SIZE, SIZE)).clamp(0, 255).round()
+
+    for _ in range(40):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(classifier(drawn()), labels).backward()
+        optimizer.step()
+    defended = Defended(nn.AvgPool2d(5, 1, 2, count_include_pad=False), classifier)
+    clean, attack = drawn(), attack_of("ifgsm", step=1.0, max_steps=30)
+
+    def fooled(network, images):
+        with torch.no_grad():
+            return int((network(images).argmax(1) != labels).sum())
+
+    plain = attacked(attack, classifier, classifier, clean, labels).images
+    adaptive = attacked(attack, defended, defended, clean, labels).images
+    assert fooled(defended, clean) < 4
+    assert fooled(classifier, plain) > 20
+    assert fooled(defended, adaptive) > fooled(defended, plain) + 20
