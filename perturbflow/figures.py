@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from perturbflow.figure_style import (
     GREY,
@@ -29,9 +29,8 @@ from perturbflow.figure_style import (
     STYLE,
     WIDTH,
     TooManyLinesError,
+    draw_frame_of,
     draw_line,
-    draw_reference,
-    in_parts,
     inch_sample,
     inch_stroke,
     inch_text,
@@ -39,6 +38,7 @@ from perturbflow.figure_style import (
     set_colors,
     text_width,
     wording_of,
+    wrapped,
 )
 from perturbflow.results import RAW, condition_label, label, select
 
@@ -48,6 +48,7 @@ _AROUND_PLOT = 0.52  # a panel's title, its position numbers and the gap to the 
 _AROUND_PLOTS = 0.55  # what a row's axes leave of the width, a panel
 _TITLE = 0.2  # the figure's
 _PANELS_A_ROW = 2
+_WIDEST_BESIDE = 3.7  # a legend beside a panel
 
 
 def _strokes(conditions: Sequence[str]) -> dict[str, tuple[Any, str]]:
@@ -105,13 +106,13 @@ def propagation_figure(
         figure, grid = _layout(panels, legend, title)
         for number, (panel, axes) in enumerate(zip(panels, grid, strict=True)):
             first = next(axes for axes, other in zip(grid, panels, strict=True) if other.metric == panel.metric)
-            if axes is not first and scales[panel.metric] != "linear":
+            if axes is not first and scales[panel.metric]["value"] != "linear":
                 axes.sharey(first)
             panel.draw(axes, looks, scales[panel.metric])
             axes.set_title(f"{_letter(number)}  {panel.title(len(classifiers), len(metrics))}")
             if number % _PANELS_A_ROW == 0 or len(metrics) > 1:
                 axes.set_ylabel(wording_of(panel.metric).axis)
-        for panel, axes in zip(panels, grid, strict=True):
+        for axes in grid:
             _number_short_range(axes)
     return figure
 
@@ -153,8 +154,13 @@ class _Panel:
         return next(iter(self.lines.values()))
 
     @property
+    def pitch(self) -> float:
+        """Inches between two positions."""
+        return (WIDTH / _PANELS_A_ROW - _AROUND_PLOTS) / len(self.first)
+
+    @property
     def words(self) -> list[str]:
-        return in_parts(self.first["layer"])
+        return wrapped([str(layer) for layer in self.first["layer"]], self.pitch)
 
     @property
     def means(self) -> pd.Series[float]:
@@ -171,47 +177,41 @@ class _Panel:
         value = float(self.lines[look][f"{self.metric}_mean"].iloc[-1])
         return _printed(value, wording_of(self.metric).decimals)
 
-    def draw(self, axes: Axes, looks: Mapping[_Look, Mapping[str, Any]], scale: str) -> None:
-        wording = wording_of(self.metric)
-        if scale == "symlog":
-            least = self.means[self.means > 0].min()
-            axes.set_yscale("symlog", linthresh=10.0 ** floor(log10(least)), linscale=0.5)
-        else:
-            axes.set_yscale(scale)
+    def draw(self, axes: Axes, looks: Mapping[_Look, Mapping[str, Any]], scale: Mapping[str, Any]) -> None:
+        axes.set_yscale(**scale)
+        axes.yaxis.set_minor_formatter(NullFormatter())
         for line, look in looks.items():
             draw_line(axes, self.lines[line], self.metric, look)
-        if wording.reference is not None:
-            draw_reference(axes, wording.reference)
-        if wording.span is not None:
-            axes.update_datalim([(1, end) for end in wording.span])
-            axes.autoscale_view()
-        if scale == "symlog":
+        draw_frame_of(axes, self.metric)
+        if scale["value"] == "symlog":
             axes.set_ylim(bottom=0)
-        positions = list(self.first["position"])
-        pitch = (WIDTH / _PANELS_A_ROW - _AROUND_PLOTS) / len(positions)
-        name_positions(axes, positions, self.words, pitch)
+        name_positions(axes, list(self.first["position"]), self.words, self.pitch)
 
 
-def _scale(panels: Sequence[_Panel], scale: str) -> str:
-    """The scale of a metric's panels: "log", "linear" or "symlog"."""
+def _scale(panels: Sequence[_Panel], scale: str) -> dict[str, Any]:
+    """The scale of a metric's panels, in matplotlib's words."""
     means = pd.concat([panel.means for panel in panels])
     if scale == "linear" or not wording_of(panels[0].metric).log or (means < 0).any() or not (means > 0).any():
-        return "linear"
-    return "symlog" if (means == 0).any() else "log"
+        return {"value": "linear"}
+    if (means == 0).any():
+        return {"value": "symlog", "linthresh": 10.0 ** floor(log10(means[means > 0].min())), "linscale": 0.5}
+    return {"value": "log"}
 
 
 def _number_short_range(axes: Axes) -> None:
     """Plain numbers, and more than the powers of ten, on a log axis that spans fewer than two of them."""
     low, high = axes.get_ylim()
     if axes.get_yscale() == "log" and high / low < 100:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_locator(
+            LogLocator(subs=(1, 2, 5)) if high / low > 6 else MaxNLocator(5, steps=[1, 2, 5, 10])
+        )
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("e-0", "e-")))
 
 
 def _printed(value: float, decimals: int | None) -> str:
-    """12, 0.54, 0.0012, 3.4e−5: two significant digits, or so many decimals; a dash for what is undefined."""
+    """12, 0.54, 0.0012, 3.4e-5: two significant digits, or so many decimals; a dash for what is undefined."""
     if isnan(value):
-        return "–"
+        return "\N{EN DASH}"
     if decimals is not None:
         words = f"{value:.{decimals}f}"
     elif value == 0:
@@ -221,7 +221,7 @@ def _printed(value: float, decimals: int | None) -> str:
     else:
         mantissa, exponent = f"{value:.1e}".split("e")
         words = f"{mantissa}e{int(exponent)}"
-    return words.replace("-", "−")
+    return words.replace("-", "\N{MINUS SIGN}")
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ class _Legend:
 
     @property
     def column(self) -> float:
-        return max(0.4, 0.06 + max(text_width(value) for values in self.last.values() for value in values))
+        return 0.09 + max(text_width(value) for values in self.last.values() for value in values)
 
     @property
     def sample_left(self) -> float:
@@ -259,7 +259,7 @@ class _Legend:
     @property
     def first_column(self) -> float:
         conditions = max(text_width(condition_label(condition)) for _, condition in self.looks)
-        return self.sample_left + SAMPLE + 0.06 + conditions
+        return self.sample_left + SAMPLE + 0.12 + conditions
 
     @property
     def block(self) -> float:
@@ -285,7 +285,7 @@ class _Legend:
             self._draw_block(figure, block, left + number * (self.block + self.gap), top - 1.6 * ROW)
 
     def _draw_block(self, figure: Figure, block: Sequence[_Look], left: float, y: float) -> None:
-        rights = [left + self.block - self.column * n - 0.03 for n in reversed(range(self.n_columns))]
+        rights = [left + self.block - self.column * n for n in reversed(range(self.n_columns))]
         for number, right in enumerate(rights):
             inch_text(figure, right, y, _letter(number), ha="right", weight="bold", size=8)
         for name, condition in block:
@@ -301,31 +301,54 @@ class _Legend:
                 inch_text(figure, right, y, value, ha="right")
 
 
+@dataclass(frozen=True)
+class _Sheet:
+    """Where the legend lies, and how far the panels reach; inches from the bottom left corner.
+
+    below: height beneath the last row of panels. n_columns: of panels, in the width from 0 to `panels`.
+    """
+
+    legend: _Legend
+    left: float
+    top: float
+    below: float
+    n_columns: int
+    panels: float
+    width: float
+
+
+def _sheet(legend: _Legend, n_panels: int, last_row: float) -> _Sheet:
+    """The legend in the free place beside the last panel, or beneath the panels where that takes less height."""
+    n_columns = min(n_panels, _PANELS_A_ROW)
+    blocks = legend.in_width(WIDTH - 2 * MARGIN)
+    has_place = n_panels % _PANELS_A_ROW > 0 and legend.width <= _WIDEST_BESIDE
+    if has_place and legend.height - last_row < blocks.height:
+        column = max(WIDTH / _PANELS_A_ROW, legend.width + 3 * MARGIN)
+        left = (_PANELS_A_ROW - 1) * column + 2 * MARGIN
+        below = max(0.0, legend.height + 2 * MARGIN - last_row)
+        return _Sheet(
+            legend, left, below + last_row - MARGIN, below, n_columns, n_columns * column, _PANELS_A_ROW * column
+        )
+    width = max(WIDTH, blocks.width + 2 * MARGIN)
+    below = blocks.height + 3 * MARGIN
+    return _Sheet(blocks, (width - blocks.width) / 2, below - MARGIN, below, n_columns, width, width)
+
+
 def _layout(panels: Sequence[_Panel], legend: _Legend, title: str) -> tuple[Figure, list[Axes]]:
-    """Panels two a row; the legend takes the free place of the last row, or a row of its own if too large."""
+    """Panels two a row under the title, and the legend."""
     words = [max(text_width(layer) for layer in panel.words) for panel in panels]
     heights = [
         _PLOT_HEIGHT + _AROUND_PLOT + max(words[start : start + _PANELS_A_ROW])
         for start in range(0, len(panels), _PANELS_A_ROW)
     ]
-    half = WIDTH / _PANELS_A_ROW - 2 * MARGIN
-    shares_row = len(panels) % _PANELS_A_ROW > 0 and legend.width < half and legend.height + MARGIN < heights[-1]
-    if not shares_row:
-        legend = legend.in_width(WIDTH - 2 * MARGIN)
-    width = max(WIDTH, legend.width + 2 * MARGIN)
-    above = _TITLE if title else 0.0
-    below = 0.0 if shares_row else legend.height + 3 * MARGIN
-    height = below + sum(heights) + above
-    figure = Figure(figsize=(width, height))
+    sheet = _sheet(legend, len(panels), heights[-1])
+    height = sheet.below + sum(heights) + (_TITLE if title else 0)
+    figure = Figure(figsize=(sheet.width, height))
     if title:
         inch_text(figure, MARGIN, height - _TITLE / 2, title, weight="bold", size=8)
-    n_columns = 1 if len(panels) == 1 and not shares_row else _PANELS_A_ROW
-    grid = figure.add_gridspec(len(heights), n_columns)
-    rect = (0, below / height, 1, sum(heights) / height)
+    rect = (0, sheet.below / height, sheet.panels / sheet.width, sum(heights) / height)
     figure.set_layout_engine(ConstrainedLayoutEngine(rect=rect, hspace=0.02))
-    drawn = [figure.add_subplot(grid[divmod(number, n_columns)]) for number in range(len(panels))]
-    if shares_row:
-        legend.draw(figure, width - half, heights[-1] - MARGIN)
-    else:
-        legend.draw(figure, (width - legend.width) / 2, below - MARGIN)
+    grid = figure.add_gridspec(len(heights), sheet.n_columns)
+    drawn = [figure.add_subplot(grid[divmod(number, sheet.n_columns)]) for number in range(len(panels))]
+    sheet.legend.draw(figure, sheet.left, sheet.top)
     return figure, drawn

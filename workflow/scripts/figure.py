@@ -1,19 +1,14 @@
 """Draw one figure of the distances, as SVG and PNG."""
 
-from perturbflow.figures import propagation_figure, save_figure
+from perturbflow.figure_style import save_figure
+from perturbflow.figures import propagation_figure
 from perturbflow.logs import log_to
 from perturbflow.results import read_results
 from perturbflow.storage import whole_file
 
 
 def main() -> None:
-    figure = propagation_figure(
-        read_results(snakemake.input.distances),
-        classifiers=snakemake.params.classifiers,
-        adversarial_sets=snakemake.params.adversarial_sets,
-        denoisers=snakemake.params.denoisers,
-        **snakemake.params.figure,
-    )
+    figure = propagation_figure(read_results(snakemake.input.distances), **snakemake.params.figure)
     for extension, path in snakemake.output.items():
         with whole_file(path) as temporary:
             save_figure(figure, temporary, extension)

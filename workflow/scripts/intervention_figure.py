@@ -1,0 +1,23 @@
+"""Draw which part of a perturbation, at which layer, does the damage, as SVG and PNG."""
+
+from perturbflow.figure_style import save_figure
+from perturbflow.geometry_figures import intervention_figure
+from perturbflow.logs import log_to
+from perturbflow.results import read_results
+from perturbflow.storage import whole_file
+
+
+def main() -> None:
+    figure = intervention_figure(
+        read_results(snakemake.input.interventions),
+        classifier=snakemake.wildcards.classifier,
+        adversarial_sets=snakemake.params.adversarial_sets,
+        denoisers=snakemake.params.denoisers,
+    )
+    for extension, path in snakemake.output.items():
+        with whole_file(path) as temporary:
+            save_figure(figure, temporary, extension)
+
+
+with log_to(snakemake.log[0]):
+    main()
