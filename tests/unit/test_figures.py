@@ -161,9 +161,9 @@ def test_zeros_are_drawn_beneath_the_log_scale(tmp_path: Path) -> None:
     distances = distances_frame()
     untouched = distances["adversarial_set"] == "own_set"
     distances.loc[untouched, ["cosine_mean", "cosine_ci_low", "cosine_ci_high"]] = 0.0
-    figure = draw(distances)
-    save_figure(figure, tmp_path / "x.png", "png")
-    assert words(figure)[-3:] == ["0", "0", "0"]
+    figure = draw(distances, classifiers=CLASSIFIERS[:2])
+    save_figure(figure, tmp_path / "x.svg", "svg")
+    assert words(figure)[-2:] == ["0", "0"]
     for axes in figure.axes:
         assert axes.get_yscale() == "symlog"
         assert axes.get_ylim() == figure.axes[0].get_ylim()
@@ -178,9 +178,9 @@ def test_distances_that_are_all_zero_or_undefined_can_be_drawn(tmp_path: Path) -
     for value, printed in [(0.0, "0"), (np.nan, "\N{EN DASH}")]:
         distances = distances_frame()
         distances[["cosine_mean", "cosine_ci_low", "cosine_ci_high"]] = value
-        figure = draw(distances)
-        save_figure(figure, tmp_path / "x.png", "png")
-        assert words(figure)[-3:] == [printed] * 3
+        figure = draw(distances, classifiers=CLASSIFIERS[:1])
+        save_figure(figure, tmp_path / "x.svg", "svg")
+        assert words(figure)[-1] == printed
 
 
 def test_one_classifier_has_a_panel_a_metric() -> None:
@@ -259,11 +259,11 @@ def test_layers_are_broken_after_commas_where_there_is_room() -> None:
         (1, 1, 2, 2, 3),
         (1, 1, 8, 3, 14),
         (1, 1, 1, 0, 40),
-        (1, 2, 5, 2, 8),
+        (1, 2, 5, 2, 14),
         (2, 1, 2, 2, 2),
         (3, 2, 1, 4, 2),
-        (3, 1, 5, 4, 14),
-        (7, 1, 1, 0, 2),
+        (3, 1, 5, 4, 8),
+        (5, 1, 1, 0, 2),
     ],
 )
 def test_nothing_overlaps_and_print_is_legible(
