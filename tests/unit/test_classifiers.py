@@ -4,6 +4,7 @@ import functools
 import pickle
 import re
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -266,14 +267,23 @@ def test_each_pass_is_observed():
     assert seen == 2 * list(range(8))
 
 
+@torch.no_grad()
+def own_maps(classifier, pixels):
+    """The map of each tap that a pass can be made to go on from, and the logits of a pass that goes on from it."""
+    kept = []
+    with ExitStack() as stack:
+        for position in range(len(classifier.taps)):
+            stack.enter_context(classifier.replaced(position, lambda own: kept.append(own.clone()) or own))
+        return kept, classifier(pixels)
+
+
 @every_architecture
 def test_a_pass_goes_on_from_its_own_map_as_before(name):
     classifier, pixels = shared(name), random_pixels(1)
+    maps, logits = own_maps(classifier, pixels)
+    assert len(maps) == N_TAPS[name]
     with torch.no_grad():
-        expected = classifier(pixels)
-        for position, tap in enumerate(classifier.taps):
-            with classifier.replaced(position, lambda own: own):
-                assert torch.equal(classifier(pixels), expected), tap
+        assert torch.equal(classifier(pixels), logits)
 
 
 @every_architecture
@@ -281,16 +291,12 @@ def test_every_tap_is_a_cut(name):
     """Going on from the map of another image gives the logits of that image: nothing goes around the map."""
     classifier = shared(name)
     one, other = random_pixels(2).split(1)
+    maps, of_other = own_maps(classifier, other)
     with torch.no_grad():
-        of_one, of_other = classifier(one), classifier(other)
-        assert not torch.allclose(of_one, of_other)
+        assert not torch.allclose(classifier(one), of_other)
         for position, tap in enumerate(classifier.taps):
-            kept = []
-            with classifier.replaced(position, lambda own, kept=kept: kept.append(own.clone()) or own):
-                classifier(other)
-            with classifier.replaced(position, lambda own, kept=kept: kept.pop()):
+            with classifier.replaced(position, lambda own, position=position: maps[position]):
                 assert torch.equal(classifier(one), of_other), tap
-            assert torch.equal(classifier(one), of_one)
 
 
 def test_a_cut_is_where_the_tap_is_but_for_the_transitions_of_densenet():
@@ -799,24 +805,28 @@ def test_weights_of_a_modified_network_are_taken_with_their_last_layer(tmp_path,
         ("test_resnet", "fc."),
         ("test_convnext", "head.fc."),
         ("torchvision.models:squeezenet1_1", "classifier.1."),
-        ("own_networks:Net", "body."),
     ],
 )
 @pytest.mark.parametrize("n_classes", [3, 4])
-def test_weights_of_other_networks_get_a_new_last_layer(own_networks, path, head, n_classes):
+def test_weights_of_other_networks_get_a_new_last_layer(tmp_path, path, head, n_classes):
     """The last layer is what the network calls its classifier, else the last with weights."""
     torch.manual_seed(1)
     theirs = build_classifier(path, 3, 32).network.state_dict()
-    torch.save(theirs, own_networks / "weights.pth")
-    if path == "own_networks:Net" and n_classes == 4:
-        # Its module with the classes is not its last one with weights.
-        with pytest.raises(ValueError, match=r"weights\.pth does not fit the network at head\.weight, head.bias"):
-            build_classifier(path, 4, 32, weights="weights.pth")
-        return
-    ours = build_classifier(path, n_classes, 32, weights="weights.pth").network.state_dict()
+    torch.save(theirs, tmp_path / "weights.pth")
+    ours = build_classifier(path, n_classes, 32, weights=str(tmp_path / "weights.pth")).network.state_dict()
     for key, value in theirs.items():
         same = ours[key].shape == value.shape and torch.equal(ours[key], value)
         assert same == (n_classes == 3 or not key.startswith(head)), key
+
+
+def test_weights_that_differ_elsewhere_than_in_the_last_layer_are_refused(own_networks):
+    """The network's layer for the classes is not its last one with weights."""
+    network = build_classifier("own_networks:Net", 3, 16).network
+    torch.save(network.state_dict(), "weights.pth")
+    ours = build_classifier("own_networks:Net", 3, 16, weights="weights.pth").network.state_dict()
+    assert all(torch.equal(ours[key], value) for key, value in network.state_dict().items())
+    with pytest.raises(ValueError, match=r"weights\.pth does not fit the network at head\.weight, head\.bias"):
+        build_classifier("own_networks:Net", 4, 16, weights="weights.pth")
 
 
 def test_old_files_without_counters_are_loaded(tmp_path):

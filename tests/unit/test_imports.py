@@ -1,10 +1,11 @@
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from perturbflow.imports import load_object, source_file
+from perturbflow.imports import load_object, make, source_file
 
 
 @pytest.fixture
@@ -111,6 +112,53 @@ def test_the_nearest_names_are_told(home):
         load_object("own_networks:my_netwerk")
     with pytest.raises(ValueError, match="own_networks has no x; and nothing of a similar name"):
         load_object("own_networks:x")
+
+
+# ------------------------------------------------------------------------------------------------ making
+
+
+class Made:
+    def __init__(self, width=1, depth=1):
+        if not width:
+            raise ZeroDivisionError("no width")
+        self.width, self.depth = width, depth
+
+
+def hand_on(**options):
+    return Made(**options)
+
+
+def fails(**options):
+    raise TypeError("unexpected keyword argument 'widht'")
+
+
+def test_what_a_builder_gives():
+    made = make("it", partial(Made, depth=3), {"width": 2})
+    assert (made.width, made.depth) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "message"),
+    [
+        (Made, {"widht": 2}, "options.widht: it has no such argument; it takes width"),
+        (Made, {"x": 2}, "options.x: it has no such argument; it takes width, depth"),
+        (hand_on, {"x": 2}, "options.x: it has no such argument; it takes width, depth"),
+        (partial(Made, depth=3), {"x": 2}, "options.x: it has no such argument; it takes width"),
+        (partial(hand_on, depth=3), {"depth": 2}, "options.depth: is not free, it is 3 here; remove it"),
+        (fails, {"widht": 2}, "options.widht: it has no such argument"),
+        (Made, {"width": 0}, "options: it cannot be made with {'width': 0}: ZeroDivisionError: no width"),
+        (partial(Made, width=0), {}, "options: it cannot be made: ZeroDivisionError: no width"),
+        (partial(Made, x=0), {}, "options: it cannot be made: TypeError: .*unexpected keyword argument 'x'"),
+    ],
+)
+def test_what_a_builder_refuses(build, options, message):
+    with pytest.raises(ValueError, match=rf"^{message}$"):
+        make("it", build, options)
+
+
+def test_a_missing_file_of_a_builder_is_told_as_such(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        make("it", open, {"file": tmp_path / "nothing"})
 
 
 # ------------------------------------------------------------------------------------------------ files
