@@ -1,5 +1,6 @@
 """Which jobs run after which change. Every test starts from a finished study and really runs Snakemake."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -152,6 +153,19 @@ def test_a_comment_a_docstring_and_layout_rerun_nothing(study: Study) -> None:
     study.edit("perturbflow/attacks.py", '"""Gradient of the cross-entropy', '"""The gradient of the cross-entropy')
     study.edit("workflow/scripts/measure.py", "def main() -> None:", "def main() -> None:  # measures\n")
     assert study.run() == Counter()
+
+
+def test_a_metric_is_one_function_and_one_word(study: Study, repository: Path) -> None:
+    page = (repository / "docs/extending.md").read_text(encoding="utf-8")
+    (function,) = re.findall(r"```python\n(@metric\n.*?)```", page, re.DOTALL)
+    file = study.folder / "perturbflow/distances.py"
+    file.write_text(file.read_text(encoding="utf-8").replace("\n@tap_to_tap\n", f"\n{function}\n\n@tap_to_tap\n", 1))
+    config = tiny_config()
+    config["measure"]["metrics"].append("largest_change")
+    study.configure(config)
+    study.snakemake("results/tiny/distances/resnetv2_50/fgsm.csv")
+    distances = pd.read_csv(study.folder / "results/tiny/distances/resnetv2_50/fgsm.csv")
+    assert (distances["largest_change_mean"] > 0).all()
 
 
 def test_one_artifact_can_be_asked_for_by_its_path(study: Study) -> None:
