@@ -1,0 +1,45 @@
+"""Let passes of one classifier go on from changed feature maps, for one adversarial set, raw and denoised."""
+
+import numpy as np
+
+from perturbflow.classifiers import load_classifier
+from perturbflow.compute import prepare
+from perturbflow.interventions import intervene, intervention_frames
+from perturbflow.logs import log_to
+from perturbflow.measuring import sample_rows
+from perturbflow.storage import map_images, read_columns
+
+
+def main() -> None:
+    compute = snakemake.config["compute"]
+    device = prepare(compute["device"], snakemake.threads)
+    classifier = load_classifier(snakemake.input.classifier, device)
+    settings, conditions = snakemake.params.interventions, snakemake.params.conditions
+
+    clean = map_images(snakemake.input.data)
+    rows = sample_rows(len(clean), settings["images"], snakemake.params.seed)
+    index, label = (column[rows] for column in read_columns(snakemake.input.versions[0], "index", "label"))
+    versions = zip(conditions, snakemake.input.versions, strict=True)
+    interventions = intervene(
+        classifier,
+        np.asarray(clean[rows]),
+        {condition: np.asarray(map_images(path)[rows]) for condition, path in versions},
+        label,
+        settings["fractions"],
+        compute["batch_size"],
+        device,
+    )
+    for tap, is_cut in zip(classifier.taps, interventions.is_cut, strict=True):
+        if not is_cut:
+            print(f"{tap.module} ({tap.layer}): the network goes on from other maps as well, which stay clean.")
+
+    summary, per_image = intervention_frames(interventions, classifier, conditions, index, label)
+    for position, (name, value) in enumerate(snakemake.wildcards.items()):
+        summary.insert(position, name, value)
+    summary.to_csv(snakemake.output.summary, index=False)
+    # A gzip header without a time, so that the same values make the same file.
+    per_image.to_csv(snakemake.output.images, index=False, compression={"method": "gzip", "mtime": 0})
+
+
+with log_to(snakemake.log[0]):
+    main()
