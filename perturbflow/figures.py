@@ -44,10 +44,12 @@ from perturbflow.results import RAW, condition_label, label, select
 
 # Inches.
 _PLOT_HEIGHT = 1.6
+_TALL_PLOT_HEIGHT = 2.2  # of more lines than _FEW_LINES
 _AROUND_PLOT = 0.52  # a panel's title, its position numbers and the gap to the next panel
 _AROUND_PLOTS = 0.55  # what a row's axes leave of the width, a panel
 _TITLE = 0.2  # the figure's
 _PANELS_A_ROW = 2
+_FEW_LINES = 16
 _WIDEST_BESIDE = 3.7  # a legend beside a panel
 
 
@@ -203,7 +205,7 @@ def _number_short_range(axes: Axes) -> None:
     low, high = axes.get_ylim()
     if axes.get_yscale() == "log" and high / low < 100:
         axes.yaxis.set_major_locator(
-            LogLocator(subs=(1, 2, 5)) if high / low > 6 else MaxNLocator(5, steps=[1, 2, 5, 10])
+            LogLocator(subs=(1, 2, 5)) if high / low > 6 else MaxNLocator(8, steps=[1, 2, 5, 10])
         )
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("e-0", "e-")))
 
@@ -337,8 +339,9 @@ def _sheet(legend: _Legend, n_panels: int, last_row: float) -> _Sheet:
 def _layout(panels: Sequence[_Panel], legend: _Legend, title: str) -> tuple[Figure, list[Axes]]:
     """Panels two a row under the title, and the legend."""
     words = [max(text_width(layer) for layer in panel.words) for panel in panels]
+    plot = _PLOT_HEIGHT if len(panels[0].lines) <= _FEW_LINES else _TALL_PLOT_HEIGHT
     heights = [
-        _PLOT_HEIGHT + _AROUND_PLOT + max(words[start : start + _PANELS_A_ROW])
+        plot + _AROUND_PLOT + max(words[start : start + _PANELS_A_ROW])
         for start in range(0, len(panels), _PANELS_A_ROW)
     ]
     sheet = _sheet(legend, len(panels), heights[-1])
