@@ -95,12 +95,15 @@ def layer_distances(
 
         return receive
 
+    # Files are ordered by class, and a block must be a sample of the whole set.
+    order = np.random.default_rng(0).permutation(n_images)
     logits = []
     images_at_once = max(1, batch_size // (1 + n_versions))
     few = [slice(first, min(first + images_at_once, n_images)) for first in range(0, n_images, images_at_once)]
     for rows in blocks(n_images) if of_sets else few:
-        batch = np.concatenate([clean[rows].astype(np.float32), *(version[rows] for version in versions.values())])
-        pixels = pixels_of(batch, device)
+        images = order[rows]
+        batch = [clean[images].astype(np.float32), *(version[images] for version in versions.values())]
+        pixels = pixels_of(np.concatenate(batch), device)
         _compare(
             _flattened(pixels).split(rows.stop - rows.start),
             {name: of_metric[:, rows] for name, of_metric in of_pixels.items()},
@@ -111,10 +114,11 @@ def layer_distances(
     for name in between_taps:
         here = values["relative_error"]
         values[name] = TAP_TO_TAP[name](here, torch.cat([of_pixels["relative_error"][:, None], here[:, :-1]], dim=1))
-    all_logits = torch.cat(logits, dim=1)
+    in_order = torch.from_numpy(np.argsort(order)).to(device)
+    all_logits = torch.cat(logits, dim=1)[:, in_order]
     check_finite(all_logits, ["clean", *versions])
     return LayerDistances(
-        {name: values[name].cpu().numpy() for name in metrics if name in values},
+        {name: values[name][..., in_order].cpu().numpy() for name in metrics if name in values},
         {name: _of_set(SET_METRICS[name], grams) for name in of_sets},
         n_elements,
         all_logits.argmax(-1).cpu().numpy(),

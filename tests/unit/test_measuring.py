@@ -192,7 +192,7 @@ def centred_cka(clean, other):
     return hsic(k, other) / np.sqrt(hsic(k, k) * hsic(other, other))
 
 
-def test_cka_sees_the_same_blocks_whatever_the_batch(classifier, clean, versions, monkeypatch):
+def test_cka_sees_the_same_blocks_whatever_the_batch(classifier, clean, versions):
     clean_maps, _ = stored_maps(classifier, clean)
     sizes = passes_of(classifier)
     for batch_size in (1, 64):
@@ -206,7 +206,7 @@ def test_cka_sees_the_same_blocks_whatever_the_batch(classifier, clean, versions
     assert sizes[0] == 20
 
 
-def test_cka_of_several_blocks_has_an_interval(monkeypatch):
+def test_cka_of_several_blocks_has_an_interval():
     classifier = small_classifier("vgg19")
     generator = np.random.default_rng(0)
     clean = generator.integers(0, 256, (70, 8, 8, 3), np.uint8)
@@ -221,6 +221,24 @@ def test_cka_of_several_blocks_has_an_interval(monkeypatch):
         classifier, clean, {"none": clean.astype(np.float32)}, LABELS[:1].repeat(70), ["linear_cka"], 8, CPU
     )
     np.testing.assert_allclose(same.of_set["linear_cka"], 1, rtol=1e-9)
+
+
+def test_cka_is_of_the_whole_set_where_images_are_ordered_by_class():
+    """Images of a class are alike: among those of one class alone, noise is what differs."""
+    classifier = small_classifier("vgg19")
+    generator = np.random.default_rng(0)
+    classes = generator.integers(40, 216, (4, 8, 8, 3)).repeat(24, axis=0)
+    clean = (classes + generator.normal(0, 12, classes.shape)).clip(0, 255).astype(np.uint8)
+    versions = {"none": (classes + generator.normal(0, 12, classes.shape)).clip(0, 255).astype(np.float32)}
+    (a, *_), _ = stored_maps(classifier, clean)
+    (b, *_), _ = stored_maps(classifier, versions["none"])
+    a, b = np.array(a), np.array(b)
+    assert centred_cka(a[:24], b[:24]) < 0.5
+    result = layer_distances(classifier, clean, versions, np.zeros(96, np.int64), ["linear_cka"], 64, CPU)
+    value, low, high = result.of_set["linear_cka"][0, 0]
+    assert low < centred_cka(a, b) < high
+    assert value == pytest.approx(centred_cka(a, b), abs=0.02)
+    assert value > 0.8
 
 
 def test_the_clean_images_themselves_are_at_distance_zero(clean):
