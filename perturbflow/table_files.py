@@ -20,10 +20,12 @@ def write_table(
     """Make a table and write it as CSV and as Markdown.
 
     inputs: files of each frame that the table's function takes, by the name of the argument. settings: its other
-    arguments; `code`, the digests that the rule's params hold beside them, is left out.
+    arguments; `script` and `code`, which the rule's params hold beside them, are left out.
     """
     frames = {name: read_results(paths, table.columns.get(name)) for name, paths in inputs.items()}
-    result = table.build(**frames, **{name: value for name, value in settings.items() if name != "code"})
+    result = table.build(
+        **frames, **{name: value for name, value in settings.items() if name not in ("script", "code")}
+    )
     with whole_file(csv) as temporary:
         result.to_csv(temporary, index=False, float_format="%.6g")
     with whole_file(markdown) as temporary:

@@ -116,6 +116,7 @@ for table, (inputs, settings) in TABLES.items():
             runtime=30,
         params:
             **settings,
+            script=SCRIPTS.get(table, "tables.py"),
             code=code(SCRIPTS.get(table, "tables.py")),
         script:
-            f"../scripts/{SCRIPTS.get(table, 'tables.py')}"
+            "../scripts/{params.script}"  # read when the job runs, where a name of the loop would be the last one
