@@ -227,13 +227,13 @@ def test_cka_is_of_the_whole_set_where_images_are_ordered_by_class():
     """Images of a class are alike: among those of one class alone, noise is what differs."""
     classifier = small_classifier("vgg19")
     generator = np.random.default_rng(0)
-    classes = generator.integers(40, 216, (4, 8, 8, 3)).repeat(24, axis=0)
+    classes = generator.integers(40, 216, (3, 8, 8, 3)).repeat(32, axis=0)
     clean = (classes + generator.normal(0, 12, classes.shape)).clip(0, 255).astype(np.uint8)
     versions = {"none": (classes + generator.normal(0, 12, classes.shape)).clip(0, 255).astype(np.float32)}
     (a, *_), _ = stored_maps(classifier, clean)
     (b, *_), _ = stored_maps(classifier, versions["none"])
     a, b = np.array(a), np.array(b)
-    assert centred_cka(a[:24], b[:24]) < 0.5
+    assert centred_cka(a[:32], b[:32]) < 0.5
     result = layer_distances(classifier, clean, versions, np.zeros(96, np.int64), ["linear_cka"], 64, CPU)
     value, low, high = result.of_set["linear_cka"][0, 0]
     assert low < centred_cka(a, b) < high
