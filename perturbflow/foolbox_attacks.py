@@ -31,7 +31,7 @@ UNUSABLE = {
 }
 
 # Constants of these attacks, in their code or their defaults, presuppose images in 0..1: HopSkipJump clips to 0..1,
-# DDN's steps have length 1, the others' default step lengths and weights would be far too small in pixels.
+# DDN's steps have length 1, and the others' step lengths and weights fail or overshoot by far in pixels.
 UNIT_RANGE = (
     attacks.DDNAttack,
     attacks.EADAttack,
