@@ -28,10 +28,7 @@ rule adversarial:
 rule control:
     input:
         data=f"{RESULTS}/data/{{split}}.h5",
-        adversarial=lambda wildcards: (
-            f"{RESULTS}/adversarial/{config['adversarial_sets'][wildcards.adversarial_set]['norm_of']}"
-            f"/{wildcards.split}.h5"
-        ),
+        adversarial=lambda wildcards: set_of_norm(wildcards.adversarial_set, wildcards.split),
     output:
         f"{RESULTS}/adversarial/{{adversarial_set}}/{{split}}.h5",
     log:

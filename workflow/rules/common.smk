@@ -66,6 +66,11 @@ def checkpoint_of_denoiser(adversarial_set):
     return f"{RESULTS}/denoisers/{denoiser}/checkpoint.pt" if denoiser else []
 
 
+def set_of_norm(control, split):
+    """The file of the set whose perturbation gives a control its norm."""
+    return f"{RESULTS}/adversarial/{config['adversarial_sets'][control]['norm_of']}/{split}.h5"
+
+
 def versions(adversarial_set, splits):
     """The files of a set under each of CONDITIONS and, within one, of each split."""
     return [
@@ -84,3 +89,23 @@ def data_slice():
     data = config["data"]
     left_out = {"path", "download"} if data["source"] != "image-folder" else {"download"}
     return {key: value for key, value in data.items() if key not in left_out}
+
+
+def of_figure(figure):
+    """A figure's config, with the names that it leaves open filled in."""
+    settings = config["figures"][figure]
+    everything = {"classifiers": CLASSIFIERS, "adversarial_sets": SETS, "denoisers": DENOISERS}
+    return {key: everything[key] if value is None else value for key, value in settings.items()}
+
+
+def pictures(figure, caption, label):
+    """The two files of a figure, for the report."""
+    return {
+        extension: report(
+            f"{RESULTS}/figures/{figure}.{extension}",
+            caption=f"../report/{caption}.rst",
+            category="Figures",
+            labels={"figure": label, "format": extension.upper()},
+        )
+        for extension in ("svg", "png")
+    }

@@ -1,23 +1,3 @@
-def of_figure(figure):
-    """A figure's config, with the names that it leaves open filled in."""
-    settings = config["figures"][figure]
-    everything = {"classifiers": CLASSIFIERS, "adversarial_sets": SETS, "denoisers": DENOISERS}
-    return {key: everything[key] if value is None else value for key, value in settings.items()}
-
-
-def pictures(figure, caption, label):
-    """The two files of a figure, for the report."""
-    return {
-        extension: report(
-            f"{RESULTS}/figures/{figure}.{extension}",
-            caption=f"../report/{caption}.rst",
-            category="Figures",
-            labels={"figure": label, "format": extension.upper()},
-        )
-        for extension in ("svg", "png")
-    }
-
-
 rule figure:
     input:
         distances=lambda wildcards: expand(
