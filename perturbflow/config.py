@@ -27,6 +27,10 @@ SCHEMA_FILE = Path(__file__).parent.parent / "config" / "schema.yaml"
 METRICS_FILE = Path(__file__).with_name("distances.py")
 METRIC_DECORATORS = {"metric", "tap_to_tap", "set_metric"}
 
+# What figures can tell apart; tests hold these, as the names below, to the modules that are too slow to import here.
+FIGURE_COLORS = 8
+FIGURE_DENOISERS = 5
+
 OWN_ATTACKS = {"fgsm", "ifgsm", "mifgsm"}
 CONTROLS = {"sign_noise", "gaussian_noise"}
 
@@ -112,6 +116,7 @@ def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
     _fill_defaults(complete, load_schema())
     # Own entries are checked before the merge, so that a mistake in the defaults is told once.
     mistakes = [*_schema_mistakes(complete), *_set_mistakes(complete), *_denoiser_mistakes(complete)]
+    mistakes.extend(_figure_mistakes(complete))
     classifiers = _mapping(_mapping(config).get("classifiers"))
     for name, entry in classifiers.items():
         merged = merge(_mapping(config.get("classifier_defaults")), _mapping(entry))
@@ -228,6 +233,28 @@ def _denoiser_mistakes(config: Any) -> Iterator[str]:
         if _mapping(settings).get("options") and ":" not in str(settings.get("architecture")):
             path = _written(("denoisers", name, "options"))
             yield f"{path}: only an imported network has options; fusionnet and unet have width and residual"
+
+
+def _figure_mistakes(config: Any) -> Iterator[str]:
+    """Figures of more sets and denoisers than there are colours and line styles."""
+    for name, settings in _mapping(_mapping(config).get("figures")).items():
+        figure = _mapping(settings)
+        sets = figure.get("adversarial_sets") or list(_mapping(config.get("adversarial_sets")))
+        denoisers = figure.get("denoisers")
+        denoisers = list(_mapping(config.get("denoisers"))) if denoisers is None else denoisers
+        if not isinstance(sets, list) or not isinstance(denoisers, list):
+            continue
+        without = [str(one) for one in sets[FIGURE_COLORS:] if one not in _mapping(figure.get("colors"))]
+        if without:
+            yield (
+                f"{_written(('figures', name, 'adversarial_sets'))}: {len(sets)} sets, but {FIGURE_COLORS} colours; "
+                f"name fewer, or colours of {', '.join(without)} under colors"
+            )
+        if len(denoisers) > FIGURE_DENOISERS:
+            yield (
+                f"{_written(('figures', name, 'denoisers'))}: {len(denoisers)} denoisers, but {FIGURE_DENOISERS} line "
+                "styles; name fewer"
+            )
 
 
 def _checker(config: Any) -> Any:

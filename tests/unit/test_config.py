@@ -275,6 +275,29 @@ def test_a_mistake_is_told_in_one_line(config: dict[str, Any], path: str, value:
     assert any(line.startswith(pieces[0]) and all(piece in line for piece in pieces) for line in lines), lines
 
 
+def test_a_figure_of_more_sets_than_colours_is_refused(config: dict[str, Any]) -> None:
+    names = [f"set{number}" for number in range(7)]
+    config["adversarial_sets"] |= dict.fromkeys(names, config["adversarial_sets"]["fgsm"])
+    config["figures"] = {
+        "all": {"metrics": ["cosine"]},
+        "few": {"metrics": ["cosine"], "adversarial_sets": ["fgsm"]},
+        "coloured": {"metrics": ["cosine"], "colors": {"set6": "red"}},
+    }
+    assert mistakes_of(config) == [
+        "config.yaml: figures.all.adversarial_sets: 9 sets, but 8 colours; name fewer, or colours of set6 under colors"
+    ]
+
+
+def test_a_figure_of_more_denoisers_than_line_styles_is_refused(config: dict[str, Any]) -> None:
+    config["denoisers"] |= {f"unet{number}": config["denoisers"]["unet"] for number in range(5)}
+    config["figures"] = {
+        "all": {"metrics": ["cosine"]},
+        "few": {"metrics": ["cosine"], "denoisers": ["unet", "unet3"]},
+        "raw": {"metrics": ["cosine"], "denoisers": []},
+    }
+    assert mistakes_of(config) == ["config.yaml: figures.all.denoisers: 6 denoisers, but 5 line styles; name fewer"]
+
+
 NOISE = {"attack": "sign_noise", "norm_of": "fgsm"}
 ADAPTIVE = {**yaml.safe_load(SMALL)["adversarial_sets"]["fgsm"], "denoiser": "unet"}
 
@@ -435,13 +458,13 @@ def test_architectures_and_options_are_those_of_the_builders() -> None:
 
 
 def test_choices_are_those_of_the_registries() -> None:
-    from perturbflow.controls import CONTROLS
-
     from perturbflow import config
     from perturbflow.attacks import ATTACKS
+    from perturbflow.controls import CONTROLS
     from perturbflow.data import SOURCES
     from perturbflow.denoisers import DENOISERS
     from perturbflow.distances import ALL_METRICS
+    from perturbflow.figure_style import PALETTE, STROKES
 
     parts = schema_parts(load_schema())
     assert set(parts["schema.data.source"]["enum"]) == set(SOURCES)
@@ -450,6 +473,8 @@ def test_choices_are_those_of_the_registries() -> None:
     architectures = parts["schema.denoisers.additionalProperties.architecture"]["pattern"]
     assert all(re.search(architectures, name) for name in DENOISERS)
     assert set(metric_names()) == set(ALL_METRICS)
+    assert len(PALETTE) == config.FIGURE_COLORS
+    assert len(STROKES) == 1 + config.FIGURE_DENOISERS
 
 
 def test_checking_a_config_does_not_import_torch() -> None:
