@@ -236,6 +236,11 @@ MISTAKES = [
     # networks
     (
         "classifiers.vgg19",
+        {"architecture": "vgg19", "weights": "none", "options": {"width": 8}},
+        "classifiers.vgg19.options.width: must be at most 1, got 8",
+    ),
+    (
+        "classifiers.vgg19",
         {"architecture": "vgg19", "weights": "none", "options": {"blocks": [1, 1, 1, 1]}},
         "classifiers.vgg19.options.blocks: vgg19 has no such option; valid: batch_norm, width",
     ),
@@ -337,7 +342,7 @@ def test_networks_and_attacks_from_elsewhere_are_left_to_the_deep_checks(config:
     put(
         config,
         "classifiers.own",
-        {"architecture": "a.b:net", "weights": "none", "options": {"depth": 3}, "taps": ["x"]},
+        {"architecture": "a.b:net", "weights": "none", "options": {"width": 8}, "taps": ["x"]},
     )
     put(config, "classifiers.timm", {"architecture": "convnext_atto", "taps": {"end of it": "head.fc"}})
     put(config, "denoisers.own", {"architecture": "a.b:median", "options": {"size": 3}, "stages": []})
@@ -352,7 +357,7 @@ def test_networks_and_attacks_from_elsewhere_are_left_to_the_deep_checks(config:
 
     resolved = resolve_config(config)
 
-    assert resolved["classifiers"]["own"]["options"] == {"depth": 3}
+    assert resolved["classifiers"]["own"]["options"] == {"width": 8}
     assert resolved["adversarial_sets"]["pgd"]["round_to_8_bits"] is False
     assert resolved["denoisers"]["own"]["mix"] == {}
 
