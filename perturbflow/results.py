@@ -28,8 +28,10 @@ LABELS = {
     "ifgsm_v2": "i-FGSM v2",
     "fusionnet": "FusionNet",
     "unet": "U-Net",
+    "lgd": "LGD",
+    "fgd": "FGD",
 }
-"""The paper's wording for the names it knows: classifiers, attacks, adversarial sets and denoisers."""
+"""The field's wording for names of the configs: classifiers, attacks, adversarial sets and denoisers."""
 
 CONDITIONS = {"none": "w/o DN", "fusionnet": "w/ FN", "unet": "w/ UN"}
 """The paper's short wording for what stands in front of the classifier (DN: denoiser)."""

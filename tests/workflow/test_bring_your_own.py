@@ -35,6 +35,7 @@ def study_of_examples(repository: Path) -> dict[str, Any]:
         measured += example.pop("measure", {}).get("classifiers", [])
         config = merge(config, example)
     config["measure"]["classifiers"] = measured
+    config["figures"] = {"figure2": {"metrics": ["cosine"], "adversarial_sets": ["pgd"]}}  # all are too many for one
     return config
 
 
