@@ -14,8 +14,9 @@ from foolbox.criteria import Misclassification
 from foolbox.distances import l1, l2, linf
 from torch import nn
 
-from perturbflow.attacks import Attacked, FoolboxAttack, MisclassifiedBy
+from perturbflow.attacks import Attacked, MisclassifiedBy
 from perturbflow.foolbox_attacks import UNUSABLE, attack_names, check_epsilon, foolbox_attack
+from perturbflow.foolbox_runner import FoolboxAttack
 
 N_IMAGES, N_CLASSES, SIZE = 12, 4, 6
 BOUNDS = (0.0, 255.0)

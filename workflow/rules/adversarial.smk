@@ -20,9 +20,10 @@ rule adversarial:
     params:
         adversarial_set=lambda wildcards: config["adversarial_sets"][wildcards.adversarial_set],
         seed=config["seed"],
-        code=code("adversarial.py"),
+        script=lambda wildcards: script_of_set(wildcards.adversarial_set),
+        code=lambda wildcards: code(script_of_set(wildcards.adversarial_set)),
     script:
-        "../scripts/adversarial.py"
+        "../scripts/{params.script}"
 
 
 rule control:

@@ -1,7 +1,7 @@
 import re
 from pathlib import Path
 
-from perturbflow.config import CONTROLS
+from perturbflow.config import CONTROLS, OWN_ATTACKS
 from perturbflow.imports import source_file
 from perturbflow.source_digest import digest, source_digests
 
@@ -58,6 +58,14 @@ def checkpoint_of_role(adversarial_set, role):
     settings = config["adversarial_sets"][adversarial_set]
     classifier = settings[role] or settings["attacker"]
     return f"{RESULTS}/classifiers/{classifier}/checkpoint.pt"
+
+
+def script_of_set(adversarial_set):
+    """The script that makes a set; of its own for each kind, so that a set depends on no code of the other kinds."""
+    settings = config["adversarial_sets"][adversarial_set]
+    if settings["denoiser"]:
+        return "adaptive_adversarial.py"
+    return "adversarial.py" if settings["attack"] in OWN_ATTACKS else "foolbox_adversarial.py"
 
 
 def checkpoint_of_denoiser(adversarial_set):

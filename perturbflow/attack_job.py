@@ -1,0 +1,100 @@
+"""From files to an adversarial set's file: what the workflow's scripts for attacks share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from perturbflow.attacks import Attacked
+from perturbflow.classifiers import load_classifier
+from perturbflow.provenance import artifact_attributes
+from perturbflow.storage import image_writer, read_split, sha256
+
+
+class Attack(Protocol):
+    """What attacks: the stopping classifier decides over the success of what follows the attacker's gradient."""
+
+    def stream(
+        self, attacker: nn.Module, stopping_classifier: nn.Module, images: Tensor, labels: Tensor
+    ) -> Iterator[Attacked]:
+        """The images, (N, C, H, W), as they are finished."""
+
+
+class Inputs(Protocol):
+    """Paths: the images, and the checkpoints of the classifier whose gradient is followed and of that which judges."""
+
+    data: str
+    attacker: str
+    stopping_classifier: str
+
+
+def common_settings(settings: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
+    """The arguments that all attacks take, from the config of a set."""
+    return {
+        "early_stop": settings["stopping_classifier"] is not None,
+        "batch_size": batch_size,
+        "round_to_8_bits": settings["round_to_8_bits"],
+    }
+
+
+def load_networks(inputs: Inputs, device: torch.device) -> dict[str, nn.Module]:
+    """Attacker and stopping classifier by their paths: one network, where the attacker judges its own adversaries."""
+    return {path: load_classifier(path, device) for path in {inputs.attacker, inputs.stopping_classifier}}
+
+
+def attack_to_file(
+    attack: Attack,
+    networks: Mapping[str, nn.Module],
+    inputs: Inputs,
+    output: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    device: torch.device,
+    **digests: str,
+) -> None:
+    """Attack all images of a split and write the adversarial set.
+
+    networks: as `load_networks` gives them, perhaps behind a denoiser. settings: the config of the set. digests: of
+    further inputs.
+    """
+    split = read_split(inputs.data)
+    n_images = len(split.images)
+    columns = {
+        "steps": np.zeros(n_images, dtype=np.int64),
+        "succeeded": np.zeros(n_images, dtype=bool),
+        "already_misclassified": np.zeros(n_images, dtype=bool),
+    }
+    attributes = artifact_attributes(
+        {**settings, "seed": seed},
+        class_names=json.dumps(split.class_names),
+        data_sha256=sha256(inputs.data),
+        attacker_sha256=sha256(inputs.attacker),
+        stopping_classifier_sha256=sha256(inputs.stopping_classifier),
+        **digests,
+    )
+    with (
+        image_writer(output, n_images, split.images.shape[1:], "float32", attributes) as file,
+        tqdm(total=n_images, unit="image") as progress,
+    ):
+        for part in attack.stream(
+            networks[inputs.attacker],
+            networks[inputs.stopping_classifier],
+            torch.from_numpy(split.images).to(device).permute(0, 3, 1, 2),
+            torch.from_numpy(split.labels).to(device),
+        ):
+            rows = part.index.cpu().numpy()
+            order = rows.argsort()  # HDF5 takes several rows at once in ascending order only
+            file["images"][rows[order]] = part.images.permute(0, 2, 3, 1).cpu().numpy()[order]
+            for name, values in columns.items():
+                values[rows] = getattr(part, name).cpu().numpy()
+            progress.update(len(rows))
+        file["index"] = np.arange(n_images, dtype=np.int64)
+        file["label"] = split.labels
+        for name, values in columns.items():
+            file[name] = values

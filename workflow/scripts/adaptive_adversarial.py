@@ -1,0 +1,43 @@
+"""Attack one split through a denoiser: data + attacker + stopping classifier + denoiser -> adversarial set."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from perturbflow.attack_job import attack_to_file, common_settings, load_networks
+from perturbflow.attacks import ATTACKS, GradientSignAttack, own_attack
+from perturbflow.compute import prepare
+from perturbflow.defended import Defended
+from perturbflow.denoisers import load_denoiser
+from perturbflow.foolbox_attacks import foolbox_attack
+from perturbflow.foolbox_runner import FoolboxAttack
+from perturbflow.logs import log_to
+from perturbflow.storage import sha256
+
+
+def build_attack(settings: Mapping[str, Any], batch_size: int, seed: int) -> GradientSignAttack | FoolboxAttack:
+    common = common_settings(settings, batch_size)
+    if settings["attack"] in ATTACKS:
+        return own_attack(settings, **common)
+    attack = foolbox_attack(settings["attack"], settings["options"])
+    return FoolboxAttack(attack, epsilon=settings["epsilon"], seed=seed, **common)
+
+
+def main() -> None:
+    compute, settings, seed = snakemake.config["compute"], snakemake.params.adversarial_set, snakemake.params.seed
+    device = prepare(compute["device"], snakemake.threads)
+    denoiser = load_denoiser(snakemake.input.denoiser, device)
+    networks = load_networks(snakemake.input, device)
+    attack_to_file(
+        build_attack(settings, compute["batch_size"], seed),
+        {path: Defended(denoiser, network) for path, network in networks.items()},
+        snakemake.input,
+        snakemake.output[0],
+        settings,
+        seed,
+        device,
+        denoiser_sha256=sha256(snakemake.input.denoiser),
+    )
+
+
+with log_to(snakemake.log[0]):
+    main()
