@@ -63,6 +63,7 @@ def attack_to_file(
     networks: as `load_networks` gives them, perhaps behind a denoiser. settings: the config of the set. digests: of
     further inputs.
     """
+    torch.manual_seed(seed)  # for attacks that draw random numbers
     split = read_split(inputs.data)
     n_images = len(split.images)
     columns = {

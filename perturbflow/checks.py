@@ -108,6 +108,8 @@ def _denoiser(settings: Mapping[str, Any], image_size: int) -> Iterator[str]:
     if not isinstance(network, nn.Module):
         yield f"architecture: {path} gives a {type(network).__name__}, not a torch.nn.Module"
         return
+    if settings.get("stages") and not any(True for _ in network.parameters()):
+        yield f"stages: {path} has no parameters to train; write []"
     try:
         with torch.no_grad():
             ImportedDenoiser(network, path).eval()(torch.zeros(2, 3, image_size, image_size))

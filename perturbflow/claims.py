@@ -38,7 +38,7 @@ COSD_STAYS = ("resnetv2_50", "densenet201_prelu")
 """The paper's exceptions from the fading of COS-D (Figures 3 and 6)."""
 
 NED, COSD = "normalized_euclidean", "cosine"
-CLEAN = "clean"  # beside the conditions "none" and each denoiser: the clean image itself
+CLEAN = "(clean)"  # no name of a denoiser; beside the conditions "none" and each denoiser: the clean image itself
 _OF_PAPER = {*PAPER_CLASSIFIERS, *MODIFIED_CLASSIFIERS, *PAPER_SETS, *PAPER_DENOISERS}
 VERDICTS = ("holds", "fails", "undecided", "not measured")
 

@@ -214,6 +214,14 @@ def _set_mistakes(config: Any) -> Iterator[str]:
         other = str(_mapping(settings).get("norm_of"))
         if _mapping(sets.get(other)).get("attack") in [*CONTROLS]:
             yield f"{_written(('adversarial_sets', name, 'norm_of'))}: '{other}' is noise itself; name an attack's set"
+        settings = _mapping(settings)
+        step, max_steps = settings.get("step"), settings.get("max_steps")
+        reach: Any = settings.get("epsilon")
+        if isinstance(step, int | float) and isinstance(max_steps, int):
+            reach = step * max_steps
+        if settings.get("round_to_8_bits") and _is_number(reach) and reach < 0.5:
+            path = _written(("adversarial_sets", name, "round_to_8_bits"))
+            yield f"{path}: the attack changes no pixel by half a value, which rounding undoes; let it go further"
         waiting, reached = list(needs(name)), set[str]()
         while waiting:
             needed = waiting.pop()
@@ -228,11 +236,17 @@ def _set_mistakes(config: Any) -> Iterator[str]:
 
 
 def _denoiser_mistakes(config: Any) -> Iterator[str]:
-    """Options of a denoiser that takes none."""
+    """Options of a denoiser that takes none, and guides without features."""
+    classifiers = _mapping(_mapping(config).get("classifiers"))
     for name, settings in _mapping(_mapping(config).get("denoisers")).items():
         if _mapping(settings).get("options") and ":" not in str(settings.get("architecture")):
             path = _written(("denoisers", name, "options"))
             yield f"{path}: only an imported network has options; fusionnet and unet have width and residual"
+        guide = _mapping(classifiers.get(str(_mapping(settings).get("guide"))))
+        taps = guide.get("taps")
+        if _mapping(settings).get("loss") == "features" and isinstance(taps, dict | list) and len(taps) < 2:
+            path = _written(("denoisers", name, "loss"))
+            yield f"{path}: the guide has one feature map, its logits; give it a tap before them, or set loss to logits"
 
 
 def _figure_mistakes(config: Any) -> Iterator[str]:
@@ -245,6 +259,13 @@ def _figure_mistakes(config: Any) -> Iterator[str]:
         if not isinstance(sets, list) or not isinstance(denoisers, list):
             continue
         without = [str(one) for one in sets[FIGURE_COLORS:] if one not in _mapping(figure.get("colors"))]
+        for one, color in _mapping(figure.get("colors")).items():
+            # Imported where there are colours alone: Matplotlib takes its time.
+            from matplotlib.colors import is_color_like
+
+            if not is_color_like(color):
+                path = _written(("figures", name, "colors", one))
+                yield f'{path}: {_shown(color)} is no colour of Matplotlib; write red, C3 or "#d55e00"'
         if without:
             yield (
                 f"{_written(('figures', name, 'adversarial_sets'))}: {len(sets)} sets, but {FIGURE_COLORS} colours; "

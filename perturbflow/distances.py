@@ -105,8 +105,8 @@ def across(clean: Tensor, other: Tensor) -> Tensor:
 def along_share(clean: Tensor, other: Tensor) -> Tensor:
     """along^2 / relative_error^2, in 0..1: the share of the change's energy that lies along the clean map.
 
-    1: the change is radial, 0: tangential (Figure 4 of the paper). NaN where nothing has changed or the clean map is
-    zero.
+    1: the map only grows or shrinks, which crosses the planes that the paper's Figure 4 calls tangential; 0: it only
+    turns. NaN where nothing has changed or the clean map is zero.
     """
     clean = clean.double()
     difference = other.double() - clean

@@ -12,7 +12,7 @@ from perturbflow.classifiers import Classifier
 class GuidedLoss:
     """Mean absolute difference between a classifier's outputs for the denoised and for the clean images.
 
-    compared: `logits` (Liao et al.'s LGD) or `features` (FGD), the map that the last layer reads.
+    compared: `logits` (Liao et al.'s LGD) or `features` (FGD), the map of the last tap before them.
     The classifier must be frozen and in evaluation mode.
     """
 

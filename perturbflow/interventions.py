@@ -149,7 +149,7 @@ def intervention_frames(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The predictions as tables: a row a version, tap and part, and a row a version, tap, part and image.
 
-    index: row of each image in the data file. The first has denoiser, position, layer, module, part, fraction,
+    index: row of each image in the data file. The first has denoiser, position, layer, module, is_cut, part, fraction,
     n_images, top1 with its 95% Wilson interval, and mean, std and 95% t interval of the margin; the second denoiser,
     position, part, fraction, index, label, predicted and margin. Position 0, the layer `image`, is the undisturbed
     pass: the whole change with fraction 0 is the clean image, with fraction 1 the version.
@@ -163,7 +163,7 @@ def intervention_frames(
             of_margin = {f"margin_{name}": value for name, value in summary(margin).items()}
             top1 = {"top1": correct.mean(), "top1_ci_low": low, "top1_ci_high": high}
             summaries.append({**cell, "n_images": len(correct), **top1, **of_margin})
-            del cell["layer"], cell["module"]
+            del cell["layer"], cell["module"], cell["is_cut"]
             per_image.append(
                 pd.DataFrame({**cell, "index": index, "label": labels, "predicted": predicted, "margin": margin})
             )
@@ -174,11 +174,16 @@ def _cells(
     interventions: Interventions, classifier: Classifier, version: int
 ) -> Iterator[tuple[dict[str, Any], Array, Array]]:
     """Place, predictions (N,) and margins (N,) of each pass of one version."""
-    image = {"position": 0, "layer": "image", "module": "", "part": "whole"}
+    image = {"position": 0, "layer": "image", "module": "", "is_cut": True, "part": "whole"}
     for fraction, row in ((0.0, 0), (1.0, 1 + version)):
         yield {**image, "fraction": fraction}, interventions.predicted_images[row], interventions.margin_images[row]
     for position, tap in enumerate(classifier.taps):
-        of_tap = {"position": position + 1, "layer": tap.layer, "module": tap.module}
+        of_tap = {
+            "position": position + 1,
+            "layer": tap.layer,
+            "module": tap.module,
+            "is_cut": interventions.is_cut[position],
+        }
         predicted, margin = interventions.predicted[version, position], interventions.margin[version, position]
         for (part, fraction), *values in zip(interventions.parts, predicted, margin, strict=True):
             yield {**of_tap, "part": part, "fraction": fraction}, *values

@@ -260,3 +260,11 @@ def test_all_mistakes_are_told_at_once(own):
     told = mistakes(config)
     assert len(told) == 4
     assert all(text.startswith(beginning) for text, beginning in zip(told, beginnings, strict=True))
+
+
+def test_a_denoiser_without_parameters_cannot_be_trained():
+    settings = {"architecture": "torch.nn:Identity", "options": {}, "stages": [{"epochs": 1}]}
+    assert mistakes(study(denoisers={"mine": settings})) == [
+        "denoisers.mine.stages: torch.nn:Identity has no parameters to train; write []"
+    ]
+    assert mistakes(study(denoisers={"mine": {**settings, "stages": []}})) == []

@@ -33,6 +33,7 @@ data: {source: digits}
 classifiers:
   resnet18: {architecture: resnet18}
   vgg19: {architecture: vgg19}
+  one: {architecture: vgg19, taps: [head.fc]}
 adversarial_sets:
   fgsm: {attack: fgsm, attacker: resnet18, stopping_classifier: resnet18, step: 1.0, max_steps: 3}
   mifgsm: {attack: mifgsm, attacker: resnet18, stopping_classifier: null, step: 1.0, max_steps: 3, decay: 1.0}
@@ -190,7 +191,7 @@ MISTAKES = [
     ("denoisers.none", yaml.safe_load(SMALL)["denoisers"]["unet"], "denoisers.none: reserved for the raw adversary"),
     # names of other places
     ("adversarial_sets.fgsm.attacker", "resnet81", "...: 'resnet81' is not in classifiers; did you mean 'resnet18'?"),
-    ("adversarial_sets.fgsm.stopping_classifier", "x", "...: 'x' is not in classifiers; valid: resnet18, vgg19"),
+    ("adversarial_sets.fgsm.stopping_classifier", "x", "...: 'x' is not in classifiers; valid: resnet18, vgg19, one"),
     ("denoisers.unet.mix", {"fgsn": 1.0}, "...mix.fgsn: 'fgsn' is not in adversarial_sets; did you mean 'fgsm'?"),
     ("measure.classifiers", ["vgg"], "measure.classifiers[0]: 'vgg' is not in classifiers; did you mean 'vgg19'?"),
     ("tables.table1.classifier", "resnet18", "tables.table1.classifier: 'resnet18' is not in measure.classifiers; "),
@@ -232,6 +233,21 @@ MISTAKES = [
         "figures.figure3",
         {"metrics": ["cosine"], "colors": {"fgsm1": "red"}},
         "figures.figure3.colors.fgsm1: 'fgsm1' is not in adversarial_sets; did you mean 'fgsm'?",
+    ),
+    (
+        "figures.figure3",
+        {"metrics": ["cosine"], "colors": {"fgsm": "blurple"}},
+        "figures.figure3.colors.fgsm: 'blurple' is no colour of Matplotlib; ",
+    ),
+    (
+        "adversarial_sets.small",
+        {**yaml.safe_load(SMALL)["adversarial_sets"]["fgsm"], "step": 0.1, "round_to_8_bits": True},
+        "adversarial_sets.small.round_to_8_bits: the attack changes no pixel by half a value, which rounding undoes; ",
+    ),
+    (
+        "denoisers.fgd",
+        {**yaml.safe_load(SMALL)["denoisers"]["unet"], "loss": "features", "guide": "one"},
+        "denoisers.fgd.loss: the guide has one feature map, its logits; ",
     ),
     # networks
     (

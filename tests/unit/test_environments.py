@@ -49,6 +49,15 @@ def test_requirements_name_no_place_to_install_from(path: Path) -> None:
         assert line.startswith(("#", "-r ")) or not re.search(r"://|^-|/", line)
 
 
+def test_every_rule_that_takes_a_gpu_gets_the_partition_of_gpus() -> None:
+    rules = "\n".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    with_gpu = re.findall(r"^rule (\w+):(?:(?!\nrule ).)*?gpu=GPU", rules, re.DOTALL | re.MULTILINE)
+    assert "measure" in with_gpu
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["set-resources"]
+    assert set(with_gpu) == set(profile)
+    assert all(resources["slurm_partition"] == "gpu" and resources["gpu"] == 1 for resources in profile.values())
+
+
 def imported_packages(file: Path) -> set[str]:
     """Top-level names of everything that a file imports from outside the standard library and the project."""
     names = set()
