@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ from perturbflow.taps import Tap, child_taps, module_at, named_taps, stage_taps
 
 # The paper's: pixels become -1..1.
 NORMALIZATION = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -482,7 +485,7 @@ def _load_weights_of_file(
 def _load_all_but_other_head(network: nn.Module, state: Mapping[str, Any], path: Path) -> None:
     """Load the weights. Raises ValueError where any but the last layer's is missing, left over or of another shape.
 
-    A last layer that does not fit in whole is left as it is.
+    A last layer that does not fit in whole is left as it is, with a warning.
     """
     own = network.state_dict()
     unfit = [
@@ -495,7 +498,10 @@ def _load_all_but_other_head(network: nn.Module, state: Mapping[str, Any], path:
     of_head = tuple(name for name in {**own, **state} if name.startswith(heads))
     if misfit := [name for name in unfit if name not in of_head and "num_batches" not in name]:
         raise ValueError(f"weights: {path} does not fit the network at {', '.join(misfit[:3])}")
-    left_out = {*unfit, *(of_head if set(of_head) & set(unfit) else ())}
+    head_unfit = set(of_head) & set(unfit)
+    if head_unfit:
+        logger.warning("%s: its last layer does not fit; that of the network stays untrained", path)
+    left_out = {*unfit, *(of_head if head_unfit else ())}
     network.load_state_dict({name: value for name, value in state.items() if name not in left_out}, strict=False)
 
 

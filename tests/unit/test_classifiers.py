@@ -808,7 +808,7 @@ def test_weights_of_a_modified_network_are_taken_with_their_last_layer(tmp_path,
     ],
 )
 @pytest.mark.parametrize("n_classes", [3, 4])
-def test_weights_of_other_networks_get_a_new_last_layer(tmp_path, path, head, n_classes):
+def test_weights_of_other_networks_get_a_new_last_layer(tmp_path, caplog, path, head, n_classes):
     """The last layer is what the network calls its classifier, else the last with weights."""
     torch.manual_seed(1)
     theirs = build_classifier(path, 3, 32).network.state_dict()
@@ -817,6 +817,7 @@ def test_weights_of_other_networks_get_a_new_last_layer(tmp_path, path, head, n_
     for key, value in theirs.items():
         same = ours[key].shape == value.shape and torch.equal(ours[key], value)
         assert same == (n_classes == 3 or not key.startswith(head)), key
+    assert ("its last layer does not fit" in caplog.text) == (n_classes != 3)
 
 
 def test_weights_that_differ_elsewhere_than_in_the_last_layer_are_refused(own_networks):
