@@ -196,11 +196,11 @@ def test_frames_hold_what_the_files_promise(sequential):
     generator = np.random.default_rng(0)
     predicted, margin = generator.integers(0, 3, (2, 4, 5, N_IMAGES)), generator.random((2, 4, 5, N_IMAGES))
     of_images = generator.integers(0, 3, (3, N_IMAGES)), generator.random((3, N_IMAGES))
-    interventions = Interventions(PARTS, predicted, margin, *of_images, (True,) * 4)
+    interventions = Interventions(PARTS, predicted, margin, *of_images, (True, False, True, True))
     index = np.array([5, 8, 13])
     summaries, per_image = intervention_frames(interventions, sequential, ["none", "unet"], index, LABELS)
 
-    places = ["denoiser", "position", "layer", "module", "part", "fraction", "n_images"]
+    places = ["denoiser", "position", "layer", "module", "is_cut", "part", "fraction", "n_images"]
     of_margin = [f"margin_{name}" for name in ("mean", "std", "ci_low", "ci_high")]
     assert summaries.columns.tolist() == [*places, "top1", "top1_ci_low", "top1_ci_high", *of_margin]
     assert per_image.columns.tolist() == [
@@ -213,6 +213,7 @@ def test_frames_hold_what_the_files_promise(sequential):
     assert of_unet["position"].tolist() == [0, 0, *np.repeat([1, 2, 3, 4], 5)]
     assert of_unet["layer"].tolist() == ["image"] * 2 + [tap.layer for tap in sequential.taps for _ in PARTS]
     assert of_unet["module"].tolist() == [""] * 2 + [tap.module for tap in sequential.taps for _ in PARTS]
+    assert of_unet["is_cut"].tolist() == [True] * 2 + [position != 1 for position in range(4) for _ in PARTS]
     parts = [("whole", 0.0), ("whole", 1.0), *PARTS * 4]
     assert list(zip(of_unet["part"], of_unet["fraction"], strict=True)) == parts
 
