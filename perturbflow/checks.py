@@ -16,11 +16,6 @@ N_CLASSES = 10
 """Classes of the networks that are made to be looked at; those of the data are not known before it is there."""
 
 
-def needs_checks(config: Mapping[str, Any]) -> bool:
-    """Whether a resolved config names networks, taps or attacks of its own."""
-    return any((_own_classifiers(config), _own_denoisers(config), _foolbox_sets(config)))
-
-
 def mistakes(config: Mapping[str, Any]) -> list[str]:
     """Everything wrong with the networks and attacks that a resolved config brings, `path.to.key: what is wrong` each.
 

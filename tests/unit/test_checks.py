@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from perturbflow.attacks import ATTACKS
-from perturbflow.checks import mistakes, needs_checks
+from perturbflow.checks import mistakes
 from perturbflow.config import CONTROLS, OWN_ATTACKS, load_config
 
 OWN = """
@@ -100,32 +100,16 @@ def test_the_attacks_that_are_not_foolboxs_are_those_of_the_package():
 
 
 @pytest.mark.parametrize("file", ["config.yaml", "demo.yaml", "tiny-imagenet-mini.yaml"])
-def test_the_studies_of_the_repository_need_no_checks(repository, file):
+def test_the_studies_of_the_repository_are_right(repository, file):
     config = load_config(repository / "config" / file)
-    assert not needs_checks(config)
     assert mistakes(config) == []
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [
-        {"classifiers": {"mine": classifier("convnext_atto")}},
-        {"classifiers": {"mine": classifier("own:Net")}},
-        {"classifiers": {"mine": classifier("resnet18", taps=["fc"])}},
-        {"denoisers": {"mine": {"architecture": "own:Blur", "options": {}}}},
-        {"adversarial_sets": {"pgd": foolbox("LinfPGD")}},
-    ],
-)
-def test_what_is_not_the_papers_needs_checks(parts):
-    assert needs_checks(study(**parts))
-    assert not needs_checks(study())
 
 
 def test_a_plain_config_imports_nothing_heavy(repository):
     code = (
-        "import sys; from perturbflow.checks import mistakes, needs_checks; "
+        "import sys; from perturbflow.checks import mistakes; "
         "from perturbflow.config import load_config; "
-        "config = load_config('config/demo.yaml'); assert not needs_checks(config) and not mistakes(config); "
+        "config = load_config('config/demo.yaml'); assert not mistakes(config); "
         "print({'torch', 'timm', 'foolbox', 'numpy'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
