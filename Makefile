@@ -1,5 +1,6 @@
 # make demo   the whole study on small data: no download, no GPU
 # make test   all checks and tests
+# make bench  measure speed and memory against their bounds, on a GPU where there is one
 # make lint   the checks alone
 # make format write the code as the checks want it
 # make docs   write docs/configuration.md from config/schema.yaml
@@ -17,7 +18,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint format docs lock clean
+.PHONY: demo test bench lint format docs lock clean
 
 demo: .venv/.installed
 	snakemake --configfile config/demo.yaml --cores $(CORES)
@@ -27,6 +28,9 @@ demo: .venv/.installed
 
 test: lint
 	python -m pytest
+
+bench: .venv/.installed-dev
+	python -m benchmarks
 
 lint: .venv/.installed-dev
 	ruff check .

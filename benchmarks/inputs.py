@@ -1,0 +1,61 @@
+"""Images and networks to measure with: nothing is downloaded or trained."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.datasets import load_sample_images
+from torch import Tensor
+
+from perturbflow.classifiers import Classifier, build_classifier
+from perturbflow.storage import Array
+
+N_CLASSES = 200
+SIZE = 64
+INPUT_SIZE = 128
+
+
+@functools.cache
+def _photographs() -> list[Array]:
+    return [np.asarray(photograph) for photograph in load_sample_images().images]
+
+
+def photographs(n_images: int, seed: int = 0) -> Array:
+    """Random pieces of scikit-learn's two photographs, uint8 (n_images, 64, 64, 3)."""
+    generator = np.random.default_rng(seed)
+    pieces = np.empty((n_images, SIZE, SIZE, 3), dtype=np.uint8)
+    for piece in pieces:
+        photograph = _photographs()[generator.integers(2)]
+        top, left = (generator.integers(side - SIZE) for side in photograph.shape[:2])
+        piece[:] = photograph[top : top + SIZE, left : left + SIZE]
+    return pieces
+
+
+def adversaries(clean: Array, step: float = 0.255, max_steps: int = 20, seed: int = 1) -> Array:
+    """What an attack along signs leaves of images, float32: up to so many steps of +-step in every pixel."""
+    generator = np.random.default_rng(seed)
+    steps = generator.integers(1, max_steps + 1, size=(len(clean), 1, 1, 1)).astype(np.float32)
+    signs = generator.integers(0, 2, size=clean.shape, dtype=np.int8) * 2 - 1
+    return np.clip(clean + np.float32(step) * steps * signs, 0, 255).astype(np.float32)
+
+
+def classifier(architecture: str, device: torch.device, frozen: bool = True, **options: Any) -> Classifier:
+    """A classifier of the paper at its full size, or shrunken by options, untrained, in evaluation mode."""
+    torch.manual_seed(0)
+    network = build_classifier(architecture, N_CLASSES, INPUT_SIZE, "none", options)
+    network.requires_grad_(not frozen)
+    return network.eval().to(device).to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def predicted(network: torch.nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
+    """The labels that the network gives to images of any type."""
+    return torch.cat([network(batch.float()).argmax(1) for batch in images.split(batch_size)])
+
+
+def on_device(images: Array, device: torch.device) -> Tensor:
+    """(N, H, W, 3) -> (N, 3, H, W) of the same type."""
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
