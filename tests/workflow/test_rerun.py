@@ -30,13 +30,13 @@ def of_set(adversarial_set: str) -> list[str]:
     rule = "control" if adversarial_set == "noise" else "adversarial"
     return [
         *(f"{rule} adversarial_set={adversarial_set}, split={split}" for split in SPLITS),
-        *denoised(adversarial_set),
+        denoised(adversarial_set),
         *measured(adversarial_set),
     ]
 
 
-def denoised(adversarial_set: str) -> list[str]:
-    return [f"denoised denoiser=unet, adversarial_set={adversarial_set}, split={split}" for split in SPLITS]
+def denoised(adversarial_set: str) -> str:
+    return f"denoised denoiser=unet, adversarial_set={adversarial_set}"
 
 
 def measured(adversarial_set: str) -> list[str]:
@@ -84,7 +84,7 @@ def test_the_step_of_an_attack_that_a_denoiser_is_trained_on_reruns_the_denoiser
     config = tiny_config()
     config["adversarial_sets"]["fgsm"]["step"] = 4.0
     study.configure(config)
-    follows = [*of_set("fgsm"), *of_set("noise"), "denoiser denoiser=unet", *denoised("ifgsm"), *measured("ifgsm")]
+    follows = [*of_set("fgsm"), *of_set("noise"), "denoiser denoiser=unet", denoised("ifgsm"), *measured("ifgsm")]
     assert jobs(study.snakemake("--dry-run").stdout) == Counter([*follows, "table2", "table4", *OF_ALL_SETS, *OF_FGSM])
 
 

@@ -59,14 +59,17 @@ rule guided_denoiser:
         "../scripts/guided_denoiser.py"
 
 
+# Both splits in one job: to start one takes longer than to denoise a small split.
 rule denoised:
     input:
-        adversarial=f"{RESULTS}/adversarial/{{adversarial_set}}/{{split}}.h5",
+        train=f"{RESULTS}/adversarial/{{adversarial_set}}/train.h5",
+        val=f"{RESULTS}/adversarial/{{adversarial_set}}/val.h5",
         denoiser=f"{RESULTS}/denoisers/{{denoiser}}/checkpoint.pt",
     output:
-        f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/{{split}}.h5",
+        train=f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/train.h5",
+        val=f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/val.h5",
     log:
-        f"{RESULTS}/logs/denoised/{{denoiser}}_{{adversarial_set}}_{{split}}.log",
+        f"{RESULTS}/logs/denoised/{{denoiser}}_{{adversarial_set}}.log",
     conda:
         "../../envs/torch.yaml"
     threads: config["compute"]["threads"]
