@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from perturbflow.attacks import Attacked
+from perturbflow.background import behind
 from perturbflow.classifiers import load_classifier
 from perturbflow.provenance import artifact_attributes
 from perturbflow.storage import image_writer, read_split, sha256
@@ -79,22 +80,27 @@ def attack_to_file(
         stopping_classifier_sha256=sha256(inputs.stopping_classifier),
         **digests,
     )
+
+    def write(part: Attacked) -> None:
+        rows = part.index.cpu().numpy()
+        order = rows.argsort()  # HDF5 takes several rows at once in ascending order only
+        file["images"][rows[order]] = part.images.permute(0, 2, 3, 1).cpu().numpy()[order]
+        for name, values in columns.items():
+            values[rows] = getattr(part, name).cpu().numpy()
+        progress.update(len(rows))
+
     with (
         image_writer(output, n_images, split.images.shape[1:], "float32", attributes) as file,
         tqdm(total=n_images, unit="image") as progress,
     ):
-        for part in attack.stream(
-            networks[inputs.attacker],
-            networks[inputs.stopping_classifier],
-            torch.from_numpy(split.images).to(device).permute(0, 3, 1, 2),
-            torch.from_numpy(split.labels).to(device),
-        ):
-            rows = part.index.cpu().numpy()
-            order = rows.argsort()  # HDF5 takes several rows at once in ascending order only
-            file["images"][rows[order]] = part.images.permute(0, 2, 3, 1).cpu().numpy()[order]
-            for name, values in columns.items():
-                values[rows] = getattr(part, name).cpu().numpy()
-            progress.update(len(rows))
+        with behind(write) as write_behind:
+            for part in attack.stream(
+                networks[inputs.attacker],
+                networks[inputs.stopping_classifier],
+                torch.from_numpy(split.images).to(device).permute(0, 3, 1, 2),
+                torch.from_numpy(split.labels).to(device),
+            ):
+                write_behind(part)
         file["index"] = np.arange(n_images, dtype=np.int64)
         file["label"] = split.labels
         for name, values in columns.items():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.random import Generator
 
-from perturbflow.storage import Array
+from perturbflow.storage import Array, Images
 
 IMAGES_PER_BLOCK = 16  # given back at once; results do not depend on it
 
@@ -39,19 +39,19 @@ CONTROLS: dict[str, Callable[[Array, Array, Generator], Array]] = {
 
 
 def control_blocks(
-    name: str, clean: Array, index: Array, adversarial: Array, seed: int, split: str
+    name: str, clean: Images, index: Array, adversarial: Images, seed: int, split: str
 ) -> Iterator[tuple[slice, Array]]:
     """The control `name` of CONTROLS for a whole adversarial set, block by block, each with its rows in the set.
 
-    clean: uint8 (M, H, W, 3), the data; index: int64 (N,), the row in it of each image of `adversarial`, (N, H, W, 3);
-    both may be memory-mapped. An image's random numbers depend on name, seed, split and its row in the data alone.
+    clean: uint8 (M, H, W, 3), the data; index: int64 (N,), the row in it of each image of `adversarial`, (N, H, W, 3).
+    An image's random numbers depend on name, seed, split and its row in the data alone.
     """
     for start in range(0, len(adversarial), IMAGES_PER_BLOCK):
         rows = slice(start, min(start + IMAGES_PER_BLOCK, len(adversarial)))
         noisy = [
             CONTROLS[name](
-                clean[None, row],
-                adversarial[None, position],
+                clean[row : row + 1],
+                adversarial[position : position + 1],
                 np.random.default_rng([seed, row, *f"{name} {split}".encode()]),
             )
             for position, row in zip(range(rows.start, rows.stop), index[rows].tolist(), strict=True)

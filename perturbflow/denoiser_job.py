@@ -13,7 +13,7 @@ import torch
 
 from perturbflow.denoisers import build_denoiser, save_denoiser
 from perturbflow.provenance import artifact_attributes
-from perturbflow.storage import map_images, sha256, whole_file
+from perturbflow.storage import open_images, sha256, whole_file
 from perturbflow.training import DENOISER_HISTORY, DenoiserLoss, Resumable, train_denoiser
 
 
@@ -48,8 +48,8 @@ def train_denoiser_to_files(
     resumable = Resumable(Path(checkpoint).with_name("resume.pt"), json.dumps(fingerprint, sort_keys=True))
     rows = train_denoiser(
         denoiser,
-        map_images(data),
-        {name: map_images(path) for name, path in adversarial.items()},
+        open_images(data),
+        {name: open_images(path) for name, path in adversarial.items()},
         settings,
         seed,
         device,

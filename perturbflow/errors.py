@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from perturbflow.storage import Array
+from perturbflow.storage import Array, Images
 
 
-def mean_squared_errors(images: Array, clean: Array, batch_size: int = 256) -> Array:
+def mean_squared_errors(images: Images, clean: Images, batch_size: int = 256) -> Array:
     """MSE in pixels squared of each of (N, H, W, 3) images against its clean version, float64 (N,).
 
     The mean over pixels and channels, in double precision. Their mean over the images is that of Tables 1 and 4 of the

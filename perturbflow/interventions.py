@@ -12,11 +12,12 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
+from perturbflow.background import ahead
 from perturbflow.classifiers import Classifier
 from perturbflow.distances import part_along
-from perturbflow.evaluation import pixels_of
-from perturbflow.measuring import check_finite, margins, summary
-from perturbflow.storage import Array
+from perturbflow.evaluation import pixels_of, ready_for
+from perturbflow.measuring import check_finite, count_not_finite, margins, summary
+from perturbflow.storage import Array, Images
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Interventions:
 @torch.no_grad()
 def intervene(
     classifier: Classifier,
-    clean: Array,
-    versions: Mapping[str, Array],
+    clean: Images,
+    versions: Mapping[str, Images],
     labels: Array,
     fractions: Sequence[float],
     batch_size: int,
@@ -65,26 +66,33 @@ def intervene(
     # All stays on the device to the end: to fetch a number is to wait for all work before it.
     margin = torch.empty(n_versions, n_taps, len(parts), n_images, dtype=torch.float64, device=device)
     predicted = torch.empty_like(margin, dtype=torch.int64)
-    logits_of_images = []
+    predicted_images = torch.empty(1 + n_versions, n_images, dtype=torch.int64, device=device)
+    margin_images = torch.empty(1 + n_versions, n_images, dtype=torch.float64, device=device)
+    n_not_finite = torch.zeros(1 + n_versions, dtype=torch.int64, device=device)
     images_at_once = max(1, batch_size // (n_versions * (len(parts) + 1)))
-    for first in range(0, n_images, images_at_once):
+
+    def load(first: int) -> tuple[slice, Tensor]:
         rows = slice(first, min(first + images_at_once, n_images))
-        batch = [clean[rows].astype(np.float32), *(version[rows] for version in versions.values())]
-        pixels = pixels_of(np.stack(batch).reshape(-1, *clean.shape[1:]), device).unflatten(0, (1 + n_versions, -1))
-        logits_of_images.append(classifier(pixels.flatten(0, 1)).unflatten(0, (1 + n_versions, -1)))
+        batch = [clean[rows].astype(np.float32), *(of[rows] for of in versions.values())]
+        return rows, ready_for(device, np.concatenate(batch))
+
+    for rows, batch in ahead(load, range(0, n_images, images_at_once)):
+        pixels = pixels_of(batch, device).unflatten(0, (1 + n_versions, -1))
+        logits = classifier(pixels.flatten(0, 1)).unflatten(0, (1 + n_versions, -1))
+        predicted_images[:, rows], margin_images[:, rows] = logits.argmax(-1), margins(logits, expected[rows])
+        n_not_finite += count_not_finite(logits)
         for position in range(n_taps):
             logits = _logits_of_variants(classifier, position, pixels, fractions, is_cut[position])
             predicted[:, position, :, rows] = logits.argmax(-1)
             margin[:, position, :, rows] = margins(logits, expected[rows])
 
-    all_logits = torch.cat(logits_of_images, dim=1)
-    check_finite(all_logits, ["clean", *versions])
+    check_finite(n_not_finite, n_images, ["clean", *versions])
     return Interventions(
         parts,
         predicted.cpu().numpy(),
         margin.cpu().numpy(),
-        all_logits.argmax(-1).cpu().numpy(),
-        margins(all_logits, expected).cpu().numpy(),
+        predicted_images.cpu().numpy(),
+        margin_images.cpu().numpy(),
         is_cut,
     )
 

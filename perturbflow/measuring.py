@@ -12,6 +12,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
+from perturbflow.background import ahead
 from perturbflow.classifiers import Classifier
 from perturbflow.distances import (
     ALL_METRICS,
@@ -22,8 +23,8 @@ from perturbflow.distances import (
     blocks,
     gram_matrix,
 )
-from perturbflow.evaluation import pixels_of
-from perturbflow.storage import Array
+from perturbflow.evaluation import pixels_of, ready_for
+from perturbflow.storage import Array, Images
 
 # Elements of clean maps that are compared at once on the CPU: the operands in double precision then stay in its cache.
 # Fresh memory for whole batches of them costs ten times the arithmetic.
@@ -55,8 +56,8 @@ class LayerDistances:
 @torch.no_grad()
 def layer_distances(
     classifier: Classifier,
-    clean: Array,
-    versions: Mapping[str, Array],
+    clean: Images,
+    versions: Mapping[str, Images],
     labels: Array,
     metrics: Sequence[str],
     batch_size: int,
@@ -66,7 +67,8 @@ def layer_distances(
 
     clean: uint8 (N, H, W, 3). versions: by the name of the denoiser, float32 (N, H, W, 3). labels: int64 (N,). A batch
     of all versions of the same few images passes the classifier once; each distance is computed while the map goes by.
-    A batch holds `batch_size` images or, where a metric of the whole set is asked for, all versions of a block.
+    A batch holds `batch_size` images or, where a metric of the whole set is asked for, all versions of a block. Batches
+    are read ahead by a thread.
 
     Raises ValueError for an unknown metric, and where logits are not finite.
     """
@@ -97,32 +99,40 @@ def layer_distances(
 
     # Files are ordered by class, and a block must be a sample of the whole set.
     order = np.random.default_rng(0).permutation(n_images)
-    logits = []
+    expected = torch.from_numpy(labels[order]).to(device)
+    predicted = torch.empty(1 + n_versions, n_images, dtype=torch.int64, device=device)
+    margin = empty(1 + n_versions, n_images)
+    n_not_finite = torch.zeros(1 + n_versions, dtype=torch.int64, device=device)
     images_at_once = max(1, batch_size // (1 + n_versions))
     few = [slice(first, min(first + images_at_once, n_images)) for first in range(0, n_images, images_at_once)]
-    for rows in blocks(n_images) if of_sets else few:
+
+    def load(rows: slice) -> tuple[slice, Tensor]:
         images = order[rows]
-        batch = [clean[images].astype(np.float32), *(version[images] for version in versions.values())]
-        pixels = pixels_of(np.concatenate(batch), device)
+        batch = [clean[images].astype(np.float32), *(of[images] for of in versions.values())]
+        return rows, ready_for(device, np.concatenate(batch))
+
+    for rows, batch in ahead(load, blocks(n_images) if of_sets else few):
+        pixels = pixels_of(batch, device)
         _compare(
             _flattened(pixels).split(rows.stop - rows.start),
             {name: of_metric[:, rows] for name, of_metric in of_pixels.items()},
         )
         with classifier.observed(receiver(rows)):
-            logits.append(classifier(pixels).unflatten(0, (1 + n_versions, -1)))
+            logits = classifier(pixels).unflatten(0, (1 + n_versions, -1))
+        predicted[:, rows], margin[:, rows] = logits.argmax(-1), margins(logits, expected[rows])
+        n_not_finite += count_not_finite(logits)
 
+    check_finite(n_not_finite, n_images, ["clean", *versions])
     for name in between_taps:
         here = values["relative_error"]
         values[name] = TAP_TO_TAP[name](here, torch.cat([of_pixels["relative_error"][:, None], here[:, :-1]], dim=1))
     in_order = torch.from_numpy(np.argsort(order)).to(device)
-    all_logits = torch.cat(logits, dim=1)[:, in_order]
-    check_finite(all_logits, ["clean", *versions])
     return LayerDistances(
         {name: values[name][..., in_order].cpu().numpy() for name in metrics if name in values},
         {name: _of_set(SET_METRICS[name], grams) for name in of_sets},
         n_elements,
-        all_logits.argmax(-1).cpu().numpy(),
-        margins(all_logits, torch.from_numpy(labels).to(device)).cpu().numpy(),
+        predicted[:, in_order].cpu().numpy(),
+        margin[:, in_order].cpu().numpy(),
     )
 
 
@@ -165,13 +175,17 @@ def _of_set(metric: SetMetric, grams: Sequence[Sequence[Sequence[Tensor]]]) -> A
     return np.array(of_taps).transpose(1, 0, 2)
 
 
-def check_finite(logits: Tensor, names: Sequence[str]) -> None:
-    """Raise ValueError where logits (n_versions, N, n_classes) are not finite: their distances would be NaN as well."""
-    broken = (~logits.isfinite()).any(-1).sum(1).tolist()
-    for name, n_broken in zip(names, broken, strict=True):
+def count_not_finite(logits: Tensor) -> Tensor:
+    """How many images' logits are not finite, int64 (n_versions,), of logits (n_versions, N, n_classes)."""
+    return (~logits.isfinite()).any(-1).sum(1)
+
+
+def check_finite(n_not_finite: Tensor, n_images: int, names: Sequence[str]) -> None:
+    """Raise ValueError where `count_not_finite` found any: the images' distances would be NaN as well."""
+    for name, n_broken in zip(names, n_not_finite.tolist(), strict=True):
         if n_broken:
             raise ValueError(
-                f"the classifier's logits are not finite for {n_broken} of {logits.shape[1]} images ({name}): "
+                f"the classifier's logits are not finite for {n_broken} of {n_images} images ({name}): "
                 "either it has diverged in its training or what made these images has; see their history.csv"
             )
 

@@ -23,7 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from perturbflow.provenance import artifact_attributes
-from perturbflow.storage import Array, image_writer, map_images, read_columns, sha256
+from perturbflow.storage import Array, image_writer, open_images, read_columns, sha256
 
 TABLE = "set.csv"
 PICTURE_COLUMNS = {"file": "str", "index": "int64", "label": "int64", "class_name": "str"}
@@ -47,7 +47,7 @@ def export_set(set_file: Path, data_file: Path, folder: Path, round_pixels: bool
     where the folder holds something, FileNotFoundError or BadFileError where a file is not what it should be. Then no
     folder is left.
     """
-    images = map_images(set_file)
+    images = open_images(set_file)
     index, label = read_columns(set_file, "index", "label")
     data_label, class_name = read_columns(data_file, "label", "class_name")
     if index.max(initial=-1) >= len(data_label) or (data_label[index] != label).any():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import math
 import os
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -76,14 +79,14 @@ def _open(path: str | Path, datasets: tuple[str, ...]) -> Iterator[h5py.File]:
 def image_writer(
     path: str | Path,
     n_images: int,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     dtype: str,
     attributes: Mapping[str, Any],
 ) -> Iterator[h5py.File]:
     """Create an HDF5 file with an empty `images` dataset (n_images, *image_shape); add the rest yourself.
 
     The images are stored contiguously and uncompressed, so that any reader opens them without a plugin and
-    `map_images` can read random rows at memory speed.
+    `open_images` can read random rows at memory speed.
     """
     with whole_file(path) as temporary, h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
         file.create_dataset("images", (n_images, *image_shape), dtype)
@@ -92,16 +95,94 @@ def image_writer(
         yield file
 
 
-def map_images(path: str | Path) -> Array:
-    """The `images` of an HDF5 file, memory-mapped read-only: (N, H, W, 3), no copy until a row is touched."""
+class Images(Protocol):
+    """(N, H, W, C) images, in memory as an array or in a file as StoredImages."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+
+class StoredImages:
+    """The `images` of an HDF5 file, (N, H, W, C), of which `images[rows]` reads rows as they are asked for.
+
+    rows: a number, a slice or an array of numbers. What is read is a new array; nothing stays in memory, not even as
+    pages of a mapped file, which count as the process's own where memory is limited. Threads may read at the same time.
+    """
+
+    def __init__(self, path: str | Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.path = path
+        self.offset = offset
+        self.shape = shape
+        self.dtype = dtype
+        self._row_size = dtype.itemsize * math.prod(shape[1:])
+        self._file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        weakref.finalize(self, os.close, self._file)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: int | slice | Array) -> Array:
+        if isinstance(rows, slice):
+            wanted = np.arange(*rows.indices(len(self)))
+        else:
+            wanted = np.asarray(rows)
+            if wanted.dtype == bool:
+                raise TypeError("rows are numbers, not a mask")
+            if wanted.size and not -len(self) <= wanted.min() <= wanted.max() < len(self):
+                raise IndexError(f"{self.path} has {len(self)} images; asked for {wanted.min()}..{wanted.max()}")
+            wanted = wanted % len(self)
+        flat = wanted.reshape(-1)
+        images = np.empty((len(flat), *self.shape[1:]), self.dtype)
+        # Rows that follow each other are read at once.
+        starts = np.flatnonzero(np.diff(flat, prepend=-2) != 1).tolist()
+        for start, end in pairwise([*starts, len(flat)]):
+            self._read(int(flat[start]), images[start:end])
+        return images.reshape(*wanted.shape, *self.shape[1:])
+
+    def _read(self, row: int, images: Array) -> None:
+        """Fill `images` with the rows from `row` on."""
+        left = memoryview(images.reshape(-1).view(np.uint8).data)
+        offset = self.offset + row * self._row_size
+        while left:
+            n_read = os.preadv(self._file, [left], offset)
+            if not n_read:
+                raise BadFileError(f"{self.path} ends before its image {row}; delete it and run again.")
+            left, offset = left[n_read:], offset + n_read
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Some rows of images, as images of their own, which are read when they are asked for."""
+
+    images: Images
+    rows: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Any) -> Any:
+        return self.images[self.rows[rows]]
+
+
+def open_images(path: str | Path) -> StoredImages:
+    """The `images` of an HDF5 file, read row by row as they are asked for.
+
+    Raises FileNotFoundError or BadFileError, naming the file, where it is missing or its images are chunked.
+    """
     with _open(path, ("images",)) as file:
         dataset = file["images"]
         offset = dataset.id.get_offset()
-        if offset is None:
-            if 0 in dataset.shape:
-                return np.empty(dataset.shape, dataset.dtype)
+        if offset is None and 0 not in dataset.shape:
             raise BadFileError(f"{path}: images are chunked or compressed; they must be stored contiguously.")
-        return np.memmap(path, mode="r", shape=dataset.shape, offset=offset, dtype=dataset.dtype)
+        return StoredImages(path, offset or 0, dataset.shape, dataset.dtype)
 
 
 def read_columns(path: str | Path, *names: str) -> tuple[Array, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perturbflow.background import ahead
 from perturbflow.compute import mixed_precision, select_precision
-from perturbflow.evaluation import pixels_of, top1
-from perturbflow.storage import Array, whole_file
+from perturbflow.evaluation import pixels_of, ready_for, top1
+from perturbflow.storage import Array, Images, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -270,14 +271,22 @@ def assign_sets(n_images: int, mix: Mapping[str, float], generator: torch.Genera
     return numbers.clamp_(max=len(mix) - 1)[torch.randperm(n_images, generator=generator)]
 
 
+def _mixed_batches(
+    n_images: int, batch_size: int, mix: Mapping[str, float], generator: torch.Generator
+) -> Iterator[tuple[Array, Array]]:
+    """The rows of each batch of an epoch, and the number of the set that each comes from."""
+    for rows in _batches(n_images, batch_size, generator):
+        yield rows.numpy(), assign_sets(len(rows), mix, generator).numpy()
+
+
 DenoiserLoss = Callable[[Tensor, Tensor], Tensor]
 """Loss of a batch from the denoised and the clean pixels, (B, 3, H, W) float32 each, 0..255."""
 
 
 def train_denoiser(
     denoiser: nn.Module,
-    clean: Array,
-    adversarial: Mapping[str, Array],
+    clean: Images,
+    adversarial: Mapping[str, Images],
     settings: Mapping[str, Any],
     seed: int,
     device: torch.device,
@@ -289,7 +298,7 @@ def train_denoiser(
     image.
 
     clean: uint8 (N, H, W, 3). adversarial: for each set of `settings["mix"]` float32 (N, H, W, 3), row by row the
-    adversary of the same clean image; memory-mapped arrays are read as batches need them. settings: the config of
+    adversary of the same clean image. A thread reads from both what the next batches need. settings: the config of
     the denoiser; its stages follow each other, each with an optimizer of its own. Returns the history, a row an
     epoch: stage, epoch, learning_rate, train_loss (in the loss's own unit), train_mse_px2 (pixels squared) and seconds.
     """
@@ -298,15 +307,20 @@ def train_denoiser(
     sets = [adversarial[name] for name in mix]
     n_batches = _n_batches(len(clean), settings["batch_size"])
 
+    def load(batch: tuple[Array, Array]) -> tuple[Tensor, Tensor]:
+        rows, origin = batch
+        attacked = np.empty((len(rows), *clean.shape[1:]), dtype=np.float32)
+        for number, images in enumerate(sets):
+            attacked[origin == number] = images[rows[origin == number]]
+        return ready_for(device, attacked), ready_for(device, clean[rows])
+
     def run_epoch(generator: torch.Generator, steps: _Steps) -> Row:
         loss_sum = torch.zeros((), device=device)
         squared_error_sum = torch.zeros((), device=device)
-        for rows in _batches(len(clean), settings["batch_size"], generator):
-            origin = assign_sets(len(rows), mix, generator)
-            attacked = np.stack([sets[int(k)][int(row)] for k, row in zip(origin, rows, strict=True)])
+        for attacked, originals in ahead(load, _mixed_batches(len(clean), settings["batch_size"], mix, generator)):
             with mixed_precision(precision, device):
                 denoised = denoiser(pixels_of(attacked, device)).float()
-            expected = pixels_of(clean[rows.numpy()], device)
+            expected = pixels_of(originals, device)
             loss = loss_of(denoised, expected)
             steps.down(loss)
             loss_sum += loss.detach()

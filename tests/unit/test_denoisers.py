@@ -300,8 +300,8 @@ def test_images_are_denoised_in_batches(name, device):
     results = {}
     for batch_size in (3, 7):
         parts = list(denoise(denoiser, images, batch_size, device))
-        assert [start for start, _ in parts] == list(range(0, 7, batch_size))
-        results[batch_size] = np.concatenate([batch for _, batch in parts])
+        assert [rows.start for rows, _ in parts] == list(range(0, 7, batch_size))
+        results[batch_size] = np.concatenate([batch.cpu().numpy() for _, batch in parts])
     assert results[3].shape == images.shape
     assert results[3].dtype == np.float32
     assert results[3].min() >= 0

@@ -15,7 +15,7 @@ from perturbflow import png
 from perturbflow.data import decode, list_splits
 from perturbflow.evaluation import top1_of_array
 from perturbflow.png import PngError, export_set, import_set, main
-from perturbflow.storage import BadFileError, DataSplit, image_writer, map_images, read_columns, write_split
+from perturbflow.storage import BadFileError, DataSplit, image_writer, open_images, read_columns, write_split
 
 N_IMAGES, SIZE = 13, 16
 CLASS_NAMES = ["n01 goldfish, gold", "n02 'quoted' \"fish\"", "n03 NA"]
@@ -51,7 +51,7 @@ def data(tmp_path):
 @pytest.fixture
 def images(data):
     change = np.random.default_rng(2).integers(-9, 10, (N_IMAGES, SIZE, SIZE, 3))
-    return (map_images(data) + change).clip(0, 255).astype(np.float32)
+    return (open_images(data)[:] + change).clip(0, 255).astype(np.float32)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_accuracy_is_the_same(tmp_path, adversarial, data):
     export_set(adversarial, data, tmp_path / "folder")
     import_set(tmp_path / "folder", tmp_path / "back.h5")
     accuracies = [
-        top1_of_array(network, map_images(path), *read_columns(path, "label"), 5, torch.device("cpu"))
+        top1_of_array(network, open_images(path), *read_columns(path, "label"), 5, torch.device("cpu"))
         for path in (adversarial, tmp_path / "back.h5")
     ]
     assert accuracies[0] == accuracies[1]
@@ -313,7 +313,7 @@ def test_does_not_overwrite_a_set(tmp_path, folder, adversarial):
 def test_command_line(tmp_path, adversarial, data, images, capsys):
     main(["export", str(adversarial), str(data), str(tmp_path / "folder")])
     main(["import", str(tmp_path / "folder"), str(tmp_path / "back.h5")])
-    np.testing.assert_array_equal(map_images(tmp_path / "back.h5"), images)
+    np.testing.assert_array_equal(open_images(tmp_path / "back.h5")[:], images)
     assert "13/13" in capsys.readouterr().err
 
     with h5py.File(adversarial, "r+") as file:

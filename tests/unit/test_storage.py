@@ -1,4 +1,8 @@
+import gc
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -7,8 +11,9 @@ import pytest
 from perturbflow.storage import (
     BadFileError,
     DataSplit,
+    Selected,
     image_writer,
-    map_images,
+    open_images,
     read_columns,
     read_split,
     sha256,
@@ -103,47 +108,101 @@ def test_read_columns(path):
     assert name[0] == b"train/0.png"
 
 
-# ---- Mapped images
+# ---- Images read as they are asked for
 
 
-def test_map_images_equals_h5py(path):
+def test_open_images_equals_h5py(path):
     with h5py.File(path) as file:
-        np.testing.assert_array_equal(map_images(path), file["images"][:])
+        expected = file["images"][:]
+    images = open_images(path)
+    assert images.shape == expected.shape and len(images) == 5 and images.dtype == np.uint8
+    for rows in (slice(None), slice(1, 3), slice(3, 99), slice(None, None, -2), slice(2, 2)):
+        np.testing.assert_array_equal(images[rows], expected[rows])
+    for rows in ([4, 0, 1, 2], [3, 3, -1], [[0, 1], [4, 3]], []):
+        np.testing.assert_array_equal(images[np.array(rows, np.int64)], expected[np.array(rows, np.int64)])
+    np.testing.assert_array_equal(images[2], expected[2])
+    np.testing.assert_array_equal(images[-1], expected[-1])
 
 
-def test_map_images_keeps_floats_exactly(tmp_path):
+def test_what_is_read_is_ones_own(path):
+    images = open_images(path)
+    first = images[:2]
+    first[:] = 7
+    assert (images[:2] != 7).any()
+
+
+def test_open_images_keeps_floats_exactly(tmp_path):
     images = np.random.default_rng(0).uniform(0, 255, (3, 4, 5, 3)).astype(np.float32)
     with image_writer(tmp_path / "set.h5", 3, (4, 5, 3), "float32", {}) as file:
         file["index"] = np.arange(3)
         for row in (2, 0, 1):
             file["images"][row] = images[row]
-    mapped = map_images(tmp_path / "set.h5")
-    assert mapped.dtype == np.float32
-    np.testing.assert_array_equal(mapped, images)
+    read = open_images(tmp_path / "set.h5")
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read[:], images)
 
 
-def test_map_images_is_read_only(path):
-    with pytest.raises(ValueError, match="read-only"):
-        map_images(path)[0] = 0
+def test_threads_read_at_the_same_time(tmp_path):
+    expected = np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3)).astype(np.uint8)
+    with image_writer(tmp_path / "set.h5", 64, (16, 16, 3), "uint8", {}) as file:
+        file["images"][:] = expected
+    images = open_images(tmp_path / "set.h5")
+    orders = [np.random.default_rng(seed).permutation(64) for seed in range(50)]
+    with ThreadPoolExecutor(8) as pool:
+        for order, read in zip(orders, pool.map(images.__getitem__, orders), strict=True):
+            np.testing.assert_array_equal(read, expected[order])
 
 
-def test_map_of_no_images(tmp_path):
+def test_rows_that_are_not_there(path):
+    images = open_images(path)
+    for rows in (5, -6, np.array([0, 5])):
+        with pytest.raises(IndexError, match=r"has 5 images; asked for"):
+            images[rows]
+    with pytest.raises(TypeError, match="not a mask"):
+        images[np.ones(5, bool)]
+
+
+def test_a_file_that_has_become_shorter(path):
+    images = open_images(path)
+    os.truncate(path, images.offset + 10)
+    with pytest.raises(BadFileError, match="ends before its image"):
+        images[:]
+
+
+def test_files_are_closed(path):
+    n_open = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        open_images(path)[:1]
+    gc.collect()
+    assert len(list(Path("/proc/self/fd").iterdir())) == n_open
+
+
+def test_selected_rows(path):
+    images = open_images(path)
+    selected = Selected(images, np.array([4, 1, 2]))
+    assert selected.shape == (3, *images.shape[1:]) and len(selected) == 3
+    np.testing.assert_array_equal(selected[:], images[np.array([4, 1, 2])])
+    np.testing.assert_array_equal(selected[1:], images[np.array([1, 2])])
+    np.testing.assert_array_equal(selected[np.array([2, 0])], images[np.array([2, 4])])
+
+
+def test_no_images(tmp_path):
     with image_writer(tmp_path / "set.h5", 0, (4, 4, 3), "float32", {}):
         pass
-    assert map_images(tmp_path / "set.h5").shape == (0, 4, 4, 3)
+    assert open_images(tmp_path / "set.h5")[:].shape == (0, 4, 4, 3)
 
 
 def test_compressed_images_are_refused(tmp_path):
     with h5py.File(tmp_path / "set.h5", "w") as file:
         file.create_dataset("images", data=np.zeros((2, 4, 4, 3)), compression="gzip")
     with pytest.raises(BadFileError, match=r"set\.h5: images are chunked or compressed"):
-        map_images(tmp_path / "set.h5")
+        open_images(tmp_path / "set.h5")
 
 
 # ---- Bad files
 
 
-@pytest.mark.parametrize("read", [read_split, map_images, lambda path: read_columns(path, "label")])
+@pytest.mark.parametrize("read", [read_split, open_images, lambda path: read_columns(path, "label")])
 class TestBadFiles:
     def test_missing(self, read, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"train\.h5 does not exist; run the rule"):

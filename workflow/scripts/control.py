@@ -7,12 +7,12 @@ import numpy as np
 from perturbflow.controls import control_blocks
 from perturbflow.logs import log_to
 from perturbflow.provenance import artifact_attributes
-from perturbflow.storage import image_writer, map_images, read_columns, sha256
+from perturbflow.storage import image_writer, open_images, read_columns, sha256
 
 
 def main() -> None:
     settings, seed = snakemake.params.adversarial_set, snakemake.params.seed
-    clean, adversarial = map_images(snakemake.input.data), map_images(snakemake.input.adversarial)
+    clean, adversarial = open_images(snakemake.input.data), open_images(snakemake.input.adversarial)
     index, label = read_columns(snakemake.input.adversarial, "index", "label")
     (class_names,) = read_columns(snakemake.input.data, "class_name")
     attributes = artifact_attributes(

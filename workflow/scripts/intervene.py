@@ -1,13 +1,11 @@
 """Let passes of one classifier go on from changed feature maps, for one adversarial set, raw and denoised."""
 
-import numpy as np
-
 from perturbflow.classifiers import load_classifier
 from perturbflow.compute import prepare
 from perturbflow.interventions import intervene, intervention_frames
 from perturbflow.logs import log_to
 from perturbflow.measuring import sample_rows
-from perturbflow.storage import map_images, read_columns
+from perturbflow.storage import Selected, open_images, read_columns
 
 
 def main() -> None:
@@ -16,14 +14,14 @@ def main() -> None:
     classifier = load_classifier(snakemake.input.classifier, device)
     settings, conditions = snakemake.params.interventions, snakemake.params.conditions
 
-    clean = map_images(snakemake.input.data)
+    clean = open_images(snakemake.input.data)
     rows = sample_rows(len(clean), settings["images"], snakemake.params.seed)
     index, label = (column[rows] for column in read_columns(snakemake.input.versions[0], "index", "label"))
     versions = zip(conditions, snakemake.input.versions, strict=True)
     interventions = intervene(
         classifier,
-        np.asarray(clean[rows]),
-        {condition: np.asarray(map_images(path)[rows]) for condition, path in versions},
+        Selected(clean, rows),
+        {condition: Selected(open_images(path), rows) for condition, path in versions},
         label,
         settings["fractions"],
         compute["batch_size"],

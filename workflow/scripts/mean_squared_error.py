@@ -6,16 +6,16 @@ import pandas as pd
 
 from perturbflow.errors import mean_squared_errors
 from perturbflow.logs import log_to
-from perturbflow.storage import map_images, read_columns
+from perturbflow.storage import open_images, read_columns
 
 
 def main() -> None:
     splits = snakemake.params.splits
-    clean = {split: map_images(path) for split, path in zip(splits, snakemake.input.data, strict=True)}
+    clean = {split: open_images(path) for split, path in zip(splits, snakemake.input.data, strict=True)}
     summaries, per_image = [], []
     versions = product(snakemake.params.conditions, splits)
     for (denoiser, split), path in zip(versions, snakemake.input.versions, strict=True):
-        errors = mean_squared_errors(map_images(path), clean[split])
+        errors = mean_squared_errors(open_images(path), clean[split])
         summaries.append(
             {
                 **dict(snakemake.wildcards.items()),

@@ -2,7 +2,6 @@
 
 from itertools import product
 
-import numpy as np
 import pandas as pd
 
 from perturbflow.classifiers import load_classifier
@@ -10,7 +9,7 @@ from perturbflow.compute import prepare
 from perturbflow.evaluation import top1_of_array
 from perturbflow.logs import log_to
 from perturbflow.measuring import distance_frames, layer_distances, prediction_frame, sample_rows
-from perturbflow.storage import map_images, read_columns
+from perturbflow.storage import Selected, open_images, read_columns
 
 
 def main() -> None:
@@ -23,18 +22,18 @@ def main() -> None:
 
     accuracy = []
     for (condition, split), path in versions.items():
-        images, (label,) = map_images(path), read_columns(path, "label")
+        images, (label,) = open_images(path), read_columns(path, "label")
         top1 = top1_of_array(classifier, images, label, compute["batch_size"], device)
         accuracy.append({**names, "denoiser": condition, "split": split, "top1": top1, "n_images": len(images)})
 
     split = settings["split"]
-    clean = map_images(snakemake.input.data)
+    clean = open_images(snakemake.input.data)
     rows = sample_rows(len(clean), settings["images"], snakemake.params.seed)
     index, label = (column[rows] for column in read_columns(versions["none", split], "index", "label"))
     distances = layer_distances(
         classifier,
-        np.asarray(clean[rows]),
-        {condition: np.asarray(map_images(versions[condition, split])[rows]) for condition in conditions},
+        Selected(clean, rows),
+        {condition: Selected(open_images(versions[condition, split]), rows) for condition in conditions},
         label,
         settings["metrics"],
         compute["batch_size"],
