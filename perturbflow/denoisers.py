@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perturbflow.cpu_time import building_networks
 from perturbflow.imports import load_object
 
 
@@ -173,6 +174,7 @@ class ImportedDenoiser(nn.Module):
         return output
 
 
+@building_networks
 def build_denoiser(
     architecture: str, width: int = 64, residual: bool = True, options: Mapping[str, Any] | None = None
 ) -> Denoiser | ImportedDenoiser:
@@ -198,6 +200,7 @@ def save_denoiser(path: Path, denoiser: Denoiser | ImportedDenoiser, description
     torch.save({**description, "network": denoiser.network.state_dict()}, path)
 
 
+@building_networks
 def load_denoiser(path: str | Path, device: torch.device) -> Denoiser | ImportedDenoiser:
     """A denoiser from its checkpoint, in evaluation mode and frozen."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,5 +1,7 @@
 """Attack one split through a denoiser: data + attacker + stopping classifier + denoiser -> adversarial set."""
 
+from perturbflow.logs import log_to
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +12,6 @@ from perturbflow.defended import Defended
 from perturbflow.denoisers import load_denoiser
 from perturbflow.foolbox_attacks import foolbox_attack
 from perturbflow.foolbox_runner import FoolboxAttack
-from perturbflow.logs import log_to
 from perturbflow.storage import sha256
 
 

@@ -1,9 +1,10 @@
 """Attack one split with an attack of the paper: data + attacker + stopping classifier -> adversarial set."""
 
+from perturbflow.logs import log_to
+
 from perturbflow.attack_job import attack_to_file, common_settings, load_networks
 from perturbflow.attacks import own_attack
 from perturbflow.compute import prepare
-from perturbflow.logs import log_to
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
 """Write the table of the paper's claims; the rule names its inputs and params as the table's function does."""
 
+from perturbflow.logs import log_to
+
 from pathlib import Path
 
 from perturbflow.claims import TABLES
-from perturbflow.logs import log_to
 from perturbflow.table_files import write_table
 
 

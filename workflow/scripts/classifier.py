@@ -1,5 +1,7 @@
 """Train a classifier: data -> checkpoint, training history, accuracy on the clean images."""
 
+from perturbflow.logs import log_to
+
 import json
 import logging
 from pathlib import Path
@@ -10,7 +12,6 @@ import torch
 from perturbflow.classifiers import build_classifier, count_layers, count_parameters, save_classifier
 from perturbflow.compute import prepare
 from perturbflow.evaluation import pixels_of, top1
-from perturbflow.logs import log_to
 from perturbflow.provenance import artifact_attributes
 from perturbflow.storage import read_split, sha256, whole_file
 from perturbflow.training import CLASSIFIER_HISTORY, Resumable, train_classifier

@@ -1,11 +1,12 @@
 """Noise of the size of an adversarial set's perturbations: data + adversarial set -> control."""
 
+from perturbflow.logs import log_to
+
 import json
 
 import numpy as np
 
 from perturbflow.controls import control_blocks
-from perturbflow.logs import log_to
 from perturbflow.provenance import artifact_attributes
 from perturbflow.storage import image_writer, open_images, read_columns, sha256
 

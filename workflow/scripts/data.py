@@ -1,7 +1,8 @@
 """Read the source's images: source -> data/train.h5 and data/val.h5."""
 
-from perturbflow.data import decode, list_splits
 from perturbflow.logs import log_to
+
+from perturbflow.data import decode, list_splits
 from perturbflow.provenance import artifact_attributes
 from perturbflow.storage import write_split
 

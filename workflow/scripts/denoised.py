@@ -1,9 +1,10 @@
 """Denoise both splits of one adversarial set: adversarial set + denoiser -> denoised set."""
 
+from perturbflow.logs import log_to
+
 from perturbflow.compute import prepare
 from perturbflow.denoisers import load_denoiser
 from perturbflow.denoising_job import denoise_to_file
-from perturbflow.logs import log_to
 from perturbflow.provenance import artifact_attributes
 from perturbflow.storage import sha256
 

@@ -1,10 +1,11 @@
 """Train a denoiser: clean images + the adversarial sets of the training split, mixed -> checkpoint, history."""
 
+from perturbflow.logs import log_to
+
 import torch.nn.functional as F
 
 from perturbflow.compute import prepare
 from perturbflow.denoiser_job import train_denoiser_to_files
-from perturbflow.logs import log_to
 
 
 def main() -> None:

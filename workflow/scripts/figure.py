@@ -1,8 +1,9 @@
 """Draw one figure of the distances, as SVG and PNG."""
 
+from perturbflow.logs import log_to
+
 from perturbflow.figure_style import save_figure
 from perturbflow.figures import propagation_figure
-from perturbflow.logs import log_to
 from perturbflow.results import read_results
 from perturbflow.storage import whole_file
 

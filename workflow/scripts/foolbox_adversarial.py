@@ -1,10 +1,11 @@
 """Attack one split with an attack of Foolbox: data + attacker + stopping classifier -> adversarial set."""
 
+from perturbflow.logs import log_to
+
 from perturbflow.attack_job import attack_to_file, common_settings, load_networks
 from perturbflow.compute import prepare
 from perturbflow.foolbox_attacks import foolbox_attack
 from perturbflow.foolbox_runner import FoolboxAttack
-from perturbflow.logs import log_to
 
 
 def main() -> None:

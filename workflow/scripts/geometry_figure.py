@@ -1,8 +1,9 @@
 """Draw how perturbations lie to the clean feature maps of a classifier, as SVG and PNG."""
 
+from perturbflow.logs import log_to
+
 from perturbflow.figure_style import save_figure
 from perturbflow.geometry_figures import geometry_figure
-from perturbflow.logs import log_to
 from perturbflow.results import read_results
 from perturbflow.storage import whole_file
 

@@ -1,9 +1,10 @@
 """Write a table of the geometry; the rule names its inputs and params as the table's function does."""
 
+from perturbflow.logs import log_to
+
 from pathlib import Path
 
 from perturbflow.geometry_tables import TABLES
-from perturbflow.logs import log_to
 from perturbflow.table_files import write_table
 
 

@@ -1,10 +1,11 @@
 """Train a guided denoiser: as denoiser.py, with the loss on what a classifier makes of the images."""
 
+from perturbflow.logs import log_to
+
 from perturbflow.classifiers import load_classifier
 from perturbflow.compute import prepare
 from perturbflow.denoiser_job import train_denoiser_to_files
 from perturbflow.guided import GuidedLoss
-from perturbflow.logs import log_to
 from perturbflow.storage import sha256
 
 

@@ -1,9 +1,10 @@
 """Let passes of one classifier go on from changed feature maps, for one adversarial set, raw and denoised."""
 
+from perturbflow.logs import log_to
+
 from perturbflow.classifiers import load_classifier
 from perturbflow.compute import prepare
 from perturbflow.interventions import intervene, intervention_frames
-from perturbflow.logs import log_to
 from perturbflow.measuring import sample_rows
 from perturbflow.storage import Selected, open_images, read_columns
 

@@ -1,8 +1,9 @@
 """Draw which part of a perturbation, at which layer, does the damage, as SVG and PNG."""
 
+from perturbflow.logs import log_to
+
 from perturbflow.figure_style import save_figure
 from perturbflow.geometry_figures import intervention_figure
-from perturbflow.logs import log_to
 from perturbflow.results import read_results
 from perturbflow.storage import whole_file
 

@@ -1,11 +1,12 @@
 """Mean squared error of one adversarial set against the clean images, raw and denoised, on both splits."""
 
+from perturbflow.logs import log_to
+
 from itertools import product
 
 import pandas as pd
 
 from perturbflow.errors import mean_squared_errors
-from perturbflow.logs import log_to
 from perturbflow.storage import open_images, read_columns
 
 

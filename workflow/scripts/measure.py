@@ -1,5 +1,7 @@
 """Measure one classifier on one adversarial set, raw and denoised: accuracy, and distances layer by layer."""
 
+from perturbflow.logs import log_to
+
 from itertools import product
 
 import pandas as pd
@@ -7,7 +9,6 @@ import pandas as pd
 from perturbflow.classifiers import load_classifier
 from perturbflow.compute import prepare
 from perturbflow.evaluation import top1_of_array
-from perturbflow.logs import log_to
 from perturbflow.measuring import distance_frames, layer_distances, prediction_frame, sample_rows
 from perturbflow.storage import Selected, open_images, read_columns
 

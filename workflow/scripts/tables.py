@@ -1,8 +1,9 @@
 """Write one of the paper's tables; the rule names its inputs and params as the table's function does."""
 
+from perturbflow.logs import log_to
+
 from pathlib import Path
 
-from perturbflow.logs import log_to
 from perturbflow.table_files import write_table
 from perturbflow.tables import TABLES
 
