@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import multiprocessing
 import os
 import platform
@@ -11,10 +10,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.results import load, save, table
+from benchmarks.results import load, table
+from benchmarks.stages import STAGES, run_stage
 from perturbflow.compute import prepare
-
-STAGES = ("attack", "distances", "training", "denoisers", "files", "workflow", "growth", "throughput")
 
 
 def main() -> None:
@@ -32,20 +30,15 @@ def main() -> None:
         print(f"{stage} ...", flush=True)
         files.append(folder / f"{stage}.json")
         # Of its own process: what one stage leaves in memory, caches and settings does not meet the next.
-        process = multiprocessing.get_context("spawn").Process(target=run_stage, args=(stage, device, files[-1]))
+        process = multiprocessing.get_context("spawn").Process(
+            target=run_stage, args=(stage, device, _n_cores(), files[-1])
+        )
         process.start()
         process.join()
         if process.exitcode:
             raise SystemExit(f"stage {stage} failed; its traceback is above")
     print(f"\n{machine(device)}\n")
     print(table(result for file in files for result in load(file)))
-
-
-def run_stage(stage: str, device: str, file: Path) -> None:
-    """Run one stage's benchmarks and save their results."""
-    selected = prepare(device, _n_cores())
-    # Stages are modules that are run one by one: what one imports must not be paid for by another.
-    save(importlib.import_module(f"benchmarks.{stage}").run(selected), file)
 
 
 def machine(device: str) -> str:

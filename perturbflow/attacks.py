@@ -57,17 +57,23 @@ class Attacked:
     already_misclassified: Tensor
 
 
-@torch.enable_grad()
 def input_gradient(classifier: Network, images: Tensor, labels: Tensor) -> Tensor:
     """Gradient of the cross-entropy J(theta, x, y) with respect to the pixels, image by image: like `images`.
 
     The losses are summed, not averaged, so that an image's gradient does not depend on its batch.
     """
+    return input_gradient_and_errors(classifier, images, labels)[0]
+
+
+@torch.enable_grad()
+def input_gradient_and_errors(classifier: Network, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """`input_gradient`, and from the same pass what `errs` says of the images."""
     images = images.detach().requires_grad_()
     # In double precision from the logits on: in single precision 1 - softmax, a factor of the gradient, is lost in
     # rounding for confidently recognised images, and the signs become wrong from a margin of 15 on.
-    loss = F.cross_entropy(classifier(images).double(), labels, reduction="sum")
-    return torch.autograd.grad(loss, images)[0]
+    logits = classifier(images).double()
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    return torch.autograd.grad(loss, images)[0], logits.detach().argmax(1) != labels
 
 
 def require_evaluation_mode(network: Network, role: str) -> None:
@@ -119,18 +125,20 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
         self.batch_size = batch_size
         self.round_to_8_bits = round_to_8_bits
 
-    @abstractmethod
-    def start(self, attacker: Network, images: Tensor, labels: Tensor) -> Tensor:
-        """What the walk of each image carries from step to step, (B, C, H, W)."""
+    # Whether the walk goes along one gradient, taken at the image itself.
+    one_gradient = False
 
     @abstractmethod
-    def direction(self, attacker: Network, images: Tensor, labels: Tensor, carried: Tensor) -> Tensor:
-        """What the next `carried` is; the step goes along its sign. (B, C, H, W)."""
+    def accumulated(self, carried: Tensor, gradient: Tensor) -> Tensor:
+        """What the walk carries on from what it carried (zeros at first) and the gradient, (B, C, H, W) each.
+
+        The next step goes along its sign.
+        """
 
     def stream(
         self,
         attacker: Network,
-        stopping_classifier: Network,
+        stopping_classifier: Network | None,
         images: Tensor,
         labels: Tensor,
         bounds: tuple[float, float] = (0.0, 255.0),
@@ -138,53 +146,90 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
         """Attack (N, C, H, W) images of any type with labels (N,) and give them back as they finish.
 
         Finished images leave the batch and waiting ones take their place, so that the networks run on full batches
-        of undecided images only. Raises ValueError for a network in training mode.
+        of undecided images only. Without early stop there may be no stopping classifier; nobody then says whether the
+        attack succeeded. Raises ValueError for a network in training mode, and where the stopping classifier is missing.
         """
         require_evaluation_mode(attacker, "attacked model")
-        require_evaluation_mode(stopping_classifier, "stopping classifier")
-        batch_size = self.batch_size or max(1, len(images))
-        ready = active = _Walk.none(images)
-        n_begun = 0
-        while n_begun < len(images) or len(ready) or len(active):
-            while len(active) < batch_size and (len(ready) or n_begun < len(images)):
-                if not len(ready):
-                    begun = torch.arange(n_begun, min(n_begun + batch_size, len(images)), device=images.device)
-                    n_begun += len(begun)
-                    ready, already_wrong = self._begin(attacker, stopping_classifier, begun, images, labels)
-                    if len(already_wrong):
-                        yield already_wrong.finished(already=True)
-                room = batch_size - len(active)
-                active, ready = active.joined(ready[:room]), ready[room:]
+        if stopping_classifier is not None:
+            require_evaluation_mode(stopping_classifier, "stopping classifier")
+        elif self.early_stop:
+            raise ValueError("an attack with early stop needs a stopping classifier")
+        waiting = _Waiting(images, labels, self.batch_size or max(1, len(images)))
+        alone = attacker is stopping_classifier and self.early_stop and not self.round_to_8_bits
+        if alone and not self.one_gradient:
+            return self._judged_by_attacker(attacker, waiting, bounds)
+        return self._judged(attacker, stopping_classifier, waiting, bounds)
+
+    def _judged_by_attacker(
+        self, attacker: Network, waiting: _Waiting, bounds: tuple[float, float]
+    ) -> Iterator[Attacked]:
+        """The pass that gives the gradient says as well which images the attacker gets wrong, which need none."""
+        active = waiting.take(0)
+        while len(active := active.joined(waiting.take(waiting.batch_size - len(active)))):
+            gradient, wrong = input_gradient_and_errors(attacker, active.images, active.labels)
+            done = wrong | (active.steps >= self.max_steps)
+            if bool(done.any()):
+                yield active[done].finished(wrong[done])
+                active, gradient = active[~done], gradient[~done]
+            self._advance(active, gradient, bounds)
+
+    def _judged(
+        self,
+        attacker: Network,
+        stopping_classifier: Network | None,
+        waiting: _Waiting,
+        bounds: tuple[float, float],
+    ) -> Iterator[Attacked]:
+        """Each step is followed by a pass of the stopping classifier; without early stop, the last one alone."""
+        active = begun = waiting.take(0)
+        while True:
+            while len(active) < waiting.batch_size:
+                if not len(begun):
+                    begun = waiting.take(waiting.batch_size)
+                    if not len(begun):
+                        break
+                    already_wrong = self._begin(attacker, stopping_classifier, begun)
+                    if bool(already_wrong.any()):
+                        yield begun[already_wrong].finished(already_wrong[already_wrong])
+                        begun = begun[~already_wrong]
+                room = waiting.batch_size - len(active)
+                active, begun = active.joined(begun[:room]), begun[room:]
             if not len(active):
-                continue
-            active.carried = self.direction(attacker, active.images, active.labels, active.carried)
-            active.images = (active.images + self.step * active.carried.sign()).clamp_(*bounds)
-            active.steps = active.steps + 1
+                return
+            gradient = None if self.one_gradient else input_gradient(attacker, active.images, active.labels)
+            self._advance(active, gradient, bounds)
             over = active.steps >= self.max_steps
             if self.early_stop or bool(over.any()):
-                # Without early stop the classifier is asked once, at the end, whether the attack succeeded.
                 candidates = active.images.round() if self.round_to_8_bits else active.images
-                wrong = errs(stopping_classifier, candidates, active.labels)
+                wrong = torch.zeros_like(over)
+                if stopping_classifier is not None:
+                    wrong = errs(stopping_classifier, candidates, active.labels)
                 done = over | wrong if self.early_stop else over
                 if bool(done.any()):
-                    finished = active[done].finished(succeeded=wrong[done])
+                    finished = active[done].finished(wrong[done])
                     finished.images = candidates[done]
                     yield finished
                     active = active[~done]
 
-    def _begin(
-        self, attacker: Network, stopping_classifier: Network, index: Tensor, images: Tensor, labels: Tensor
-    ) -> tuple[_Walk, _Walk]:
-        """Walks at their start, and those that need none because the stopping classifier errs already."""
-        batch = images[index].to(memory_format=torch.channels_last)
-        if not batch.is_floating_point():
-            batch = batch.float()
-        walk = _Walk(index, batch, labels[index], torch.zeros_like(index), batch)
-        wrong = errs(stopping_classifier, walk.images, walk.labels) if self.early_stop else None
-        begun, already_wrong = (walk, walk[:0]) if wrong is None else (walk[~wrong], walk[wrong])
-        if len(begun):
-            begun.carried = self.start(attacker, begun.images, begun.labels)
-        return begun, already_wrong
+    def _begin(self, attacker: Network, stopping_classifier: Network | None, walk: _Walk) -> Tensor:
+        """(B,) booleans: the stopping classifier errs on the image itself. A walk along one gradient gets it here."""
+        wrong = torch.zeros_like(walk.index, dtype=torch.bool)
+        if self.one_gradient and attacker is stopping_classifier:
+            walk.carried, errors = input_gradient_and_errors(attacker, walk.images, walk.labels)
+            return errors if self.early_stop else wrong
+        if self.early_stop and stopping_classifier is not None:
+            wrong = errs(stopping_classifier, walk.images, walk.labels)
+        if self.one_gradient and not bool(wrong.all()):
+            walk.carried = walk.carried.clone()
+            walk.carried[~wrong] = input_gradient(attacker, walk.images[~wrong], walk.labels[~wrong])
+        return wrong
+
+    def _advance(self, walk: _Walk, gradient: Tensor | None, bounds: tuple[float, float]) -> None:
+        """Go on by a step."""
+        if gradient is not None:
+            walk.carried = self.accumulated(walk.carried, gradient)
+        walk.images = (walk.images + self.step * walk.carried.sign()).clamp_(*bounds)
+        walk.steps = walk.steps + 1
 
     def run(self, model: Any, inputs: Any, criterion: Any, *, epsilon: float, **kwargs: Any) -> Any:
         """Foolbox's entry: the perturbed inputs. `epsilon`, the largest change of a pixel, limits the steps too."""
@@ -193,7 +238,9 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
         criterion = get_criterion(criterion)
         if not isinstance(criterion, Misclassification):
             raise ValueError(f"{type(self).__name__} needs Misclassification or MisclassifiedBy, got {criterion}")
-        stopping_classifier = criterion.classifier if isinstance(criterion, MisclassifiedBy) else model
+        # Without early stop Foolbox alone asks whether the attack succeeded, and asks again in any case.
+        judge = criterion.classifier if isinstance(criterion, MisclassifiedBy) else model
+        stopping_classifier = judge if self.early_stop else None
         # A hair more than epsilon, so that n * step with rounding still allows n steps.
         steps_within = math.floor(epsilon / self.step * (1 + 1e-9))
         limited = copy.copy(self)
@@ -213,21 +260,17 @@ class FGSM(GradientSignAttack):
     One gradient, taken at the clean image; the walk goes along its sign.
     """
 
-    def start(self, attacker: Network, images: Tensor, labels: Tensor) -> Tensor:
-        return input_gradient(attacker, images, labels)
+    one_gradient = True
 
-    def direction(self, attacker: Network, images: Tensor, labels: Tensor, carried: Tensor) -> Tensor:
-        return carried
+    def accumulated(self, carried: Tensor, gradient: Tensor) -> Tensor:
+        return gradient
 
 
 class IterativeFGSM(GradientSignAttack):
     """Iterative fast gradient sign method, equation (2): a new gradient at every step."""
 
-    def start(self, attacker: Network, images: Tensor, labels: Tensor) -> Tensor:
-        return torch.zeros_like(images)
-
-    def direction(self, attacker: Network, images: Tensor, labels: Tensor, carried: Tensor) -> Tensor:
-        return input_gradient(attacker, images, labels)
+    def accumulated(self, carried: Tensor, gradient: Tensor) -> Tensor:
+        return gradient
 
 
 class MomentumIterativeFGSM(GradientSignAttack):
@@ -237,11 +280,7 @@ class MomentumIterativeFGSM(GradientSignAttack):
         super().__init__(**settings)
         self.decay = decay
 
-    def start(self, attacker: Network, images: Tensor, labels: Tensor) -> Tensor:
-        return torch.zeros_like(images)
-
-    def direction(self, attacker: Network, images: Tensor, labels: Tensor, carried: Tensor) -> Tensor:
-        gradient = input_gradient(attacker, images, labels)
+    def accumulated(self, carried: Tensor, gradient: Tensor) -> Tensor:
         norm = gradient.abs().sum((1, 2, 3), keepdim=True)
         # An image of zero gradient adds nothing, rather than 0 / 0.
         return self.decay * carried + gradient / norm.where(norm > 0, 1)
@@ -270,12 +309,6 @@ class _Walk:
     steps: Tensor
     carried: Tensor
 
-    @staticmethod
-    def none(images: Tensor) -> _Walk:
-        empty = torch.empty(0, dtype=torch.int64, device=images.device)
-        nothing = images[:0] if images.is_floating_point() else images[:0].float()
-        return _Walk(empty, nothing, empty, empty, nothing)
-
     def __len__(self) -> int:
         return len(self.index)
 
@@ -293,6 +326,25 @@ class _Walk:
             torch.cat([self.carried, other.carried]),
         )
 
-    def finished(self, succeeded: Tensor | None = None, already: bool = False) -> Attacked:
-        no = torch.zeros_like(self.index, dtype=torch.bool)
-        return Attacked(self.index, self.images, self.steps, no if succeeded is None else succeeded, no | already)
+    def finished(self, wrong: Tensor) -> Attacked:
+        """As a result; wrong: (B,), whether the stopping classifier errs."""
+        return Attacked(self.index, self.images, self.steps, wrong & (self.steps > 0), wrong & (self.steps == 0))
+
+
+class _Waiting:
+    """The images that no walk has begun with, which are taken in order."""
+
+    def __init__(self, images: Tensor, labels: Tensor, batch_size: int) -> None:
+        self.images = images
+        self.labels = labels
+        self.batch_size = batch_size
+        self.n_taken = 0
+
+    def take(self, n_images: int) -> _Walk:
+        """Walks at their start, of so many images or of those that are left."""
+        index = torch.arange(self.n_taken, min(self.n_taken + n_images, len(self.images)), device=self.images.device)
+        self.n_taken += len(index)
+        batch = self.images[index].to(memory_format=torch.channels_last)
+        if not batch.is_floating_point():
+            batch = batch.float()
+        return _Walk(index, batch, self.labels[index], torch.zeros_like(index), torch.zeros_like(batch))

@@ -200,6 +200,34 @@ def test_fgsm_takes_one_gradient_an_image(attacker, others, images):
     assert sum(gradients.batches) == (~result.already_misclassified).sum()
 
 
+@pytest.mark.parametrize("batch_size", [1, 5, None])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attacker_that_judges_itself_passes_once_for_gradient_and_judgement(name, batch_size, attacker, images):
+    labels = labels_of(attacker, images)
+    network = Counting(attacker).eval()
+    result = attacked(attack_of(name, batch_size=batch_size), network, network, images, labels)
+    assert sum(network.batches) == N_IMAGES + result.steps.sum()
+    if name != "fgsm":  # the first passes of FGSM are those of new images alone
+        assert network.batches == sorted(network.batches, reverse=True)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_foolbox_alone_asks_for_success_where_nothing_stops_early(name, attacker, images):
+    labels = labels_of(attacker, images)
+    network = Counting(attacker).eval()
+    model = foolbox.PyTorchModel(network, BOUNDS)
+    attack_of(name, early_stop=False).run(model, images, labels, epsilon=255)
+    assert len(network.batches) == (1 if name == "fgsm" else MAX_STEPS)
+
+
+def test_early_stop_needs_a_stopping_classifier(attacker, images):
+    labels = labels_of(attacker, images)
+    with pytest.raises(ValueError, match="needs a stopping classifier"):
+        attack_of("fgsm").stream(attacker, None, images, labels)
+    result = attacked(attack_of("fgsm", early_stop=False), attacker, None, images, labels)
+    assert not result.succeeded.any() and (result.steps == MAX_STEPS).all()
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_without_early_stop_every_image_takes_all_steps(name, attacker, others, images):
     labels = labels_of(others, images)

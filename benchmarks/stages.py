@@ -1,0 +1,17 @@
+"""The stages that are measured, each by a module of its name with a function `run`."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from benchmarks.results import save
+from perturbflow.compute import prepare
+
+STAGES = ("attack", "distances", "training", "denoisers", "files", "workflow", "growth", "throughput")
+
+
+def run_stage(stage: str, device: str, threads: int, file: Path) -> None:
+    """Run one stage's benchmarks and save their results. Modules of other stages are not imported."""
+    selected = prepare(device, threads)
+    save(importlib.import_module(f"benchmarks.{stage}").run(selected), file)
