@@ -45,6 +45,7 @@ def log_to(path: str | Path) -> Iterator[None]:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
         try:
             yield
+            _flush(streams)
             logging.info(
                 "CPU seconds: %.2f in all, %.2f of start-up and imports, %.2f of building networks; "
                 "%.2f seconds passed after the imports",

@@ -2,6 +2,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from benchmarks.workflow import cpu_seconds
+
 
 def run(repository: Path, log: Path, body: str) -> subprocess.CompletedProcess[str]:
     """Run a script as Snakemake would, with `body` inside `log_to(log)`."""
@@ -24,7 +28,7 @@ def test_everything_printed_goes_into_the_log(repository: Path, tmp_path: Path) 
 
     finished = run(repository, tmp_path / "job.log", body)
 
-    text = (tmp_path / "job.log").read_text()
+    text = (tmp_path / "job.log").read_text(encoding="utf-8")
     for part in ("a line", "an error", "a warning", "a message", "from C", "from a child"):
         assert part in text
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "before\nafter\n", "")
@@ -48,4 +52,34 @@ def test_a_log_starts_empty_and_its_folder_is_made(repository: Path, tmp_path: P
         with log_to(log):
             subprocess.run(["echo", "once"], check=True)
 
-    assert log.read_text() == "once\n"
+    assert log.read_text(encoding="utf-8") == "once\n"  # without the CPU seconds: `logging` is pytest's here
+
+
+def test_a_log_ends_with_the_seconds_that_the_job_took(repository: Path, tmp_path: Path) -> None:
+    body = (
+        "from perturbflow.cpu_time import building_networks; from time import process_time, sleep\n"
+        "    def work(seconds):\n"
+        "        end = process_time() + seconds\n"
+        "        while process_time() < end: pass\n"
+        "    nested = building_networks(lambda: work(0.2))\n"
+        "    with building_networks: nested()\n"
+        "    work(0.3)\n"
+        "    subprocess.run([sys.executable, '-c', 'import time\\nwhile time.process_time() < 0.4: pass'])\n"
+        "    sleep(0.1)"
+    )
+
+    assert run(repository, tmp_path / "job.log", body).stderr == ""
+
+    in_all, of_imports, of_building = cpu_seconds(tmp_path / "job.log")
+    assert of_building == pytest.approx(0.2, abs=0.1)
+    assert 0 < of_imports < in_all - 0.85
+    line = (tmp_path / "job.log").read_text(encoding="utf-8").splitlines()[-1]
+    assert float(line.split()[-6]) > 1.0
+
+
+def test_garbage_is_collected_once_the_log_is_open(repository: Path, tmp_path: Path) -> None:
+    body = "import gc; print(gc.isenabled(), gc.get_freeze_count() > 0)"
+
+    run(repository, tmp_path / "job.log", body)
+
+    assert (tmp_path / "job.log").read_text(encoding="utf-8").startswith("True True\n")
