@@ -128,6 +128,10 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
     # Whether the walk goes along one gradient, taken at the image itself.
     one_gradient = False
 
+    def gradient(self, attacker: Network, images: Tensor, labels: Tensor) -> Tensor:
+        """What leads the walk from images (B, C, H, W): like them, and for each image independent of its batch."""
+        return input_gradient(attacker, images, labels)
+
     @abstractmethod
     def accumulated(self, carried: Tensor, gradient: Tensor) -> Tensor:
         """What the walk carries on from what it carried (zeros at first) and the gradient, (B, C, H, W) each.
@@ -147,7 +151,7 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
 
         Finished images leave the batch and waiting ones take their place, so that the networks run on full batches
         of undecided images only. Without early stop there may be no stopping classifier; nobody then says whether the
-        attack succeeded. Raises ValueError for a network in training mode, and where the stopping classifier is missing.
+        attack succeeded. Raises ValueError for a network in training mode, and without a stopping classifier in early stop.
         """
         require_evaluation_mode(attacker, "attacked model")
         if stopping_classifier is not None:
@@ -155,10 +159,14 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
         elif self.early_stop:
             raise ValueError("an attack with early stop needs a stopping classifier")
         waiting = _Waiting(images, labels, self.batch_size or max(1, len(images)))
-        alone = attacker is stopping_classifier and self.early_stop and not self.round_to_8_bits
-        if alone and not self.one_gradient:
+        if not self.one_gradient and self._shares_passes(attacker, stopping_classifier):
             return self._judged_by_attacker(attacker, waiting, bounds)
         return self._judged(attacker, stopping_classifier, waiting, bounds)
+
+    def _shares_passes(self, attacker: Network, stopping_classifier: Network | None) -> bool:
+        """Whether the pass that gives an image's gradient is also the one that judges it."""
+        is_plain = type(self).gradient is GradientSignAttack.gradient
+        return is_plain and self.early_stop and attacker is stopping_classifier and not self.round_to_8_bits
 
     def _judged_by_attacker(
         self, attacker: Network, waiting: _Waiting, bounds: tuple[float, float]
@@ -196,7 +204,7 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
                 active, begun = active.joined(begun[:room]), begun[room:]
             if not len(active):
                 return
-            gradient = None if self.one_gradient else input_gradient(attacker, active.images, active.labels)
+            gradient = None if self.one_gradient else self.gradient(attacker, active.images, active.labels)
             self._advance(active, gradient, bounds)
             over = active.steps >= self.max_steps
             if self.early_stop or bool(over.any()):
@@ -213,15 +221,14 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
 
     def _begin(self, attacker: Network, stopping_classifier: Network | None, walk: _Walk) -> Tensor:
         """(B,) booleans: the stopping classifier errs on the image itself. A walk along one gradient gets it here."""
+        if self.one_gradient and self._shares_passes(attacker, stopping_classifier):
+            walk.carried, wrong = input_gradient_and_errors(attacker, walk.images, walk.labels)
+            return wrong
         wrong = torch.zeros_like(walk.index, dtype=torch.bool)
-        if self.one_gradient and attacker is stopping_classifier:
-            walk.carried, errors = input_gradient_and_errors(attacker, walk.images, walk.labels)
-            return errors if self.early_stop else wrong
         if self.early_stop and stopping_classifier is not None:
             wrong = errs(stopping_classifier, walk.images, walk.labels)
         if self.one_gradient and not bool(wrong.all()):
-            walk.carried = walk.carried.clone()
-            walk.carried[~wrong] = input_gradient(attacker, walk.images[~wrong], walk.labels[~wrong])
+            walk.carried[~wrong] = self.gradient(attacker, walk.images[~wrong], walk.labels[~wrong])
         return wrong
 
     def _advance(self, walk: _Walk, gradient: Tensor | None, bounds: tuple[float, float]) -> None:
