@@ -83,3 +83,30 @@ def test_garbage_is_collected_once_the_log_is_open(repository: Path, tmp_path: P
     run(repository, tmp_path / "job.log", body)
 
     assert (tmp_path / "job.log").read_text(encoding="utf-8").startswith("True True\n")
+
+
+def test_a_job_ends_with_its_script(repository: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from perturbflow.logs import run_job\n"
+        "import atexit\n"
+        "atexit.register(print, 'at exit')\n"
+        "print('before', end='')\n"
+        f"run_job(lambda: print('inside'), {str(tmp_path / 'job.log')!r})\n"
+    )
+
+    job = subprocess.run([sys.executable, script], env={"PYTHONPATH": str(repository)}, capture_output=True, text=True)
+
+    assert (job.returncode, job.stdout, job.stderr) == (0, "before", "")
+    assert (tmp_path / "job.log").read_text(encoding="utf-8").startswith("inside\n")
+
+
+def test_a_job_that_fails_fails(repository: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(f"from perturbflow.logs import run_job\nrun_job(lambda: 1 / 0, {str(tmp_path / 'job.log')!r})\n")
+
+    job = subprocess.run([sys.executable, script], env={"PYTHONPATH": str(repository)}, capture_output=True, text=True)
+
+    assert job.returncode == 1
+    assert job.stderr.endswith("ZeroDivisionError: division by zero\n")
+    assert (tmp_path / "job.log").read_text(encoding="utf-8").endswith("ZeroDivisionError: division by zero\n")

@@ -1,6 +1,6 @@
 """Attack one split through a denoiser: data + attacker + stopping classifier + denoiser -> adversarial set."""
 
-from perturbflow.logs import log_to
+from perturbflow.logs import run_job
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,5 +40,4 @@ def main() -> None:
     )
 
 
-with log_to(snakemake.log[0]):
-    main()
+run_job(main, snakemake.log[0])

@@ -1,6 +1,6 @@
 """Attack one split with an attack of the paper: data + attacker + stopping classifier -> adversarial set."""
 
-from perturbflow.logs import log_to
+from perturbflow.logs import run_job
 
 from perturbflow.attack_job import attack_to_file, common_settings, load_networks
 from perturbflow.attacks import own_attack
@@ -21,5 +21,4 @@ def main() -> None:
     )
 
 
-with log_to(snakemake.log[0]):
-    main()
+run_job(main, snakemake.log[0])

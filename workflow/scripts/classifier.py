@@ -1,6 +1,6 @@
 """Train a classifier: data -> checkpoint, training history, accuracy on the clean images."""
 
-from perturbflow.logs import log_to
+from perturbflow.logs import run_job
 
 import json
 import logging
@@ -102,5 +102,4 @@ def main() -> None:
     resumable.discard()
 
 
-with log_to(snakemake.log[0]):
-    main()
+run_job(main, snakemake.log[0])

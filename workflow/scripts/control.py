@@ -1,6 +1,6 @@
 """Noise of the size of an adversarial set's perturbations: data + adversarial set -> control."""
 
-from perturbflow.logs import log_to
+from perturbflow.logs import run_job
 
 import json
 
@@ -34,5 +34,4 @@ def main() -> None:
         file["already_misclassified"] = np.zeros(len(index), dtype=bool)
 
 
-with log_to(snakemake.log[0]):
-    main()
+run_job(main, snakemake.log[0])

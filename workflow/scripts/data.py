@@ -1,6 +1,6 @@
 """Read the source's images: source -> data/train.h5 and data/val.h5."""
 
-from perturbflow.logs import log_to
+from perturbflow.logs import run_job
 
 from perturbflow.data import decode, list_splits
 from perturbflow.provenance import artifact_attributes
@@ -16,5 +16,4 @@ def main() -> None:
         write_split(snakemake.output[split], decoded, attributes)
 
 
-with log_to(snakemake.log[0]):
-    main()
+run_job(main, snakemake.log[0])

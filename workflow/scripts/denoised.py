@@ -1,6 +1,6 @@
 """Denoise both splits of one adversarial set: adversarial set + denoiser -> denoised set."""
 
-from perturbflow.logs import log_to
+from perturbflow.logs import run_job
 
 from perturbflow.compute import prepare
 from perturbflow.denoisers import load_denoiser
@@ -24,5 +24,4 @@ def main() -> None:
         denoise_to_file(denoiser, adversarial, path, compute["batch_size"], device, attributes)
 
 
-with log_to(snakemake.log[0]):
-    main()
+run_job(main, snakemake.log[0])

@@ -1,6 +1,6 @@
 """Train a denoiser: clean images + the adversarial sets of the training split, mixed -> checkpoint, history."""
 
-from perturbflow.logs import log_to
+from perturbflow.logs import run_job
 
 import torch.nn.functional as F
 
@@ -23,5 +23,4 @@ def main() -> None:
     )
 
 
-with log_to(snakemake.log[0]):
-    main()
+run_job(main, snakemake.log[0])

@@ -1,6 +1,6 @@
 """Draw one figure of the distances, as SVG and PNG."""
 
-from perturbflow.logs import log_to
+from perturbflow.logs import run_job
 
 from perturbflow.figure_style import save_figure
 from perturbflow.figures import propagation_figure
@@ -15,5 +15,4 @@ def main() -> None:
             save_figure(figure, temporary, extension)
 
 
-with log_to(snakemake.log[0]):
-    main()
+run_job(main, snakemake.log[0])

@@ -1,6 +1,6 @@
 """Draw how perturbations lie to the clean feature maps of a classifier, as SVG and PNG."""
 
-from perturbflow.logs import log_to
+from perturbflow.logs import run_job
 
 from perturbflow.figure_style import save_figure
 from perturbflow.geometry_figures import geometry_figure
@@ -21,5 +21,4 @@ def main() -> None:
             save_figure(figure, temporary, extension)
 
 
-with log_to(snakemake.log[0]):
-    main()
+run_job(main, snakemake.log[0])

@@ -1,6 +1,6 @@
 """Train a guided denoiser: as denoiser.py, with the loss on what a classifier makes of the images."""
 
-from perturbflow.logs import log_to
+from perturbflow.logs import run_job
 
 from perturbflow.classifiers import load_classifier
 from perturbflow.compute import prepare
@@ -26,5 +26,4 @@ def main() -> None:
     )
 
 
-with log_to(snakemake.log[0]):
-    main()
+run_job(main, snakemake.log[0])

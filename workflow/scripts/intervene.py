@@ -1,6 +1,6 @@
 """Let passes of one classifier go on from changed feature maps, for one adversarial set, raw and denoised."""
 
-from perturbflow.logs import log_to
+from perturbflow.logs import run_job
 
 from perturbflow.classifiers import load_classifier
 from perturbflow.compute import prepare
@@ -40,5 +40,4 @@ def main() -> None:
     per_image.to_csv(snakemake.output.images, index=False, compression={"method": "gzip", "mtime": 0})
 
 
-with log_to(snakemake.log[0]):
-    main()
+run_job(main, snakemake.log[0])

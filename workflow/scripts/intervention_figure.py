@@ -1,6 +1,6 @@
 """Draw which part of a perturbation, at which layer, does the damage, as SVG and PNG."""
 
-from perturbflow.logs import log_to
+from perturbflow.logs import run_job
 
 from perturbflow.figure_style import save_figure
 from perturbflow.geometry_figures import intervention_figure
@@ -20,5 +20,4 @@ def main() -> None:
             save_figure(figure, temporary, extension)
 
 
-with log_to(snakemake.log[0]):
-    main()
+run_job(main, snakemake.log[0])

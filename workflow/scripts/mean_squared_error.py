@@ -1,6 +1,6 @@
 """Mean squared error of one adversarial set against the clean images, raw and denoised, on both splits."""
 
-from perturbflow.logs import log_to
+from perturbflow.logs import run_job
 
 from itertools import product
 
@@ -34,5 +34,4 @@ def main() -> None:
     pd.concat(per_image).to_csv(snakemake.output.images, index=False, compression=compression)
 
 
-with log_to(snakemake.log[0]):
-    main()
+run_job(main, snakemake.log[0])

@@ -1,6 +1,6 @@
 """Measure one classifier on one adversarial set, raw and denoised: accuracy, and distances layer by layer."""
 
-from perturbflow.logs import log_to
+from perturbflow.logs import run_job
 
 from itertools import product
 
@@ -53,5 +53,4 @@ def main() -> None:
     predictions.to_csv(snakemake.output.predictions, index=False, compression=compression)
 
 
-with log_to(snakemake.log[0]):
-    main()
+run_job(main, snakemake.log[0])

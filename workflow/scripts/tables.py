@@ -1,6 +1,6 @@
 """Write one of the paper's tables; the rule names its inputs and params as the table's function does."""
 
-from perturbflow.logs import log_to
+from perturbflow.logs import run_job
 
 from pathlib import Path
 
@@ -18,5 +18,4 @@ def main() -> None:
     )
 
 
-with log_to(snakemake.log[0]):
-    main()
+run_job(main, snakemake.log[0])
