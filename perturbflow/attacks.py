@@ -151,7 +151,7 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
 
         Finished images leave the batch and waiting ones take their place, so that the networks run on full batches
         of undecided images only. Without early stop there may be no stopping classifier; nobody then says whether the
-        attack succeeded. Raises ValueError for a network in training mode, and without a stopping classifier in early stop.
+        attack succeeded. Raises ValueError for a network in training mode and for early stop without such a classifier.
         """
         require_evaluation_mode(attacker, "attacked model")
         if stopping_classifier is not None:
