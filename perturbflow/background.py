@@ -39,7 +39,7 @@ def behind(function: Callable[..., Any], depth: int = DEPTH) -> Iterator[Callabl
     """Give a callable that hands its arguments to a thread, which calls `function` with them, one call after another.
 
     It waits where more than `depth` calls are not done yet. What a call raises is raised by a later one or, at the
-    latest, at the end of the block; the block ends when all calls are done.
+    latest, at the end of the block; the block ends when all calls are done, even where it ends with an error.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="behind") as pool:
         waiting: deque[Future[Any]] = deque()
@@ -49,10 +49,6 @@ def behind(function: Callable[..., Any], depth: int = DEPTH) -> Iterator[Callabl
             while len(waiting) > depth or (waiting and waiting[0].done()):
                 waiting.popleft().result()
 
-        try:
-            yield call
-            while waiting:
-                waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        yield call
+        while waiting:
+            waiting.popleft().result()

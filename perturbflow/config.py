@@ -82,7 +82,8 @@ def metric_names() -> tuple[str, ...]:
         node.name
         for node in tree.body
         if isinstance(node, ast.FunctionDef)
-        and any(isinstance(mark, ast.Name) and mark.id in METRIC_DECORATORS for mark in node.decorator_list)
+        for mark in node.decorator_list
+        if getattr(mark.func if isinstance(mark, ast.Call) else mark, "id", None) in METRIC_DECORATORS
     )
 
 

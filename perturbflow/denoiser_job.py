@@ -27,6 +27,7 @@ def train_denoiser_to_files(
     code: Mapping[str, str],
     device: torch.device,
     loss_of: DenoiserLoss,
+    compiled: bool,
     **digests: str,
 ) -> None:
     """Train a denoiser and write its checkpoint and history, going on from `resume.pt` where a killed job left one.
@@ -56,6 +57,7 @@ def train_denoiser_to_files(
         resumable,
         after_epoch=lambda rows: logging.info("%s", rows[-1]),
         loss_of=loss_of,
+        compiled=compiled,
     )
     pd.DataFrame(rows, columns=DENOISER_HISTORY).to_csv(history, index=False)
     with whole_file(checkpoint) as temporary:

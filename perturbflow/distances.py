@@ -4,7 +4,7 @@ A metric is a function under a decorator that says what it compares; its name is
 
 - `@metric`: an image's clean map and its other map;
 - `@tap_to_tap`: an image's relative errors at a tap and at the tap before it;
-- `@set_metric`: the clean maps of many images and their other maps, as the Gram matrices of blocks of images.
+- `@set_metric(...)`: the clean maps of many images and their other maps, as the Gram matrices of blocks of images.
 
 All compute in double precision: of two nearly parallel maps, 1 - cos is the small rest of large numbers, and in single
 precision lost in rounding already where the maps differ by a percent. Below, c is an image's clean map, o its other
@@ -14,8 +14,9 @@ map and d = o - c. What is undefined is NaN: above all, what is relative to a cl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from scipy.special import stdtrit
@@ -25,9 +26,18 @@ from torch import Tensor
 Metric = Callable[[Tensor, Tensor], Tensor]
 # Relative errors at a tap and at the one before, float64 of one shape -> float64 of that shape.
 TapToTap = Callable[[Tensor, Tensor], Tensor]
-# For each block of images the Gram matrices of clean and of other maps, float64 (n, n) -> value, and ends of its
-# 95% interval.
-SetMetric = Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[float, float, float]]
+# The Gram matrices of a block's clean and other maps, float64 (n, n) -> numbers that say all of the block, (k,).
+OfBlock = Callable[[Tensor, Tensor], Tensor]
+# The numbers of all blocks, float64 (n_blocks, k) -> value, and ends of its 95% interval.
+OfBlocks = Callable[[Tensor], tuple[float, float, float]]
+
+
+class SetMetric(NamedTuple):
+    """A metric of a whole set of images, of which nothing but a few numbers a block is kept."""
+
+    of_block: OfBlock
+    of_blocks: OfBlocks
+
 
 METRICS: dict[str, Metric] = {}
 TAP_TO_TAP: dict[str, TapToTap] = {}
@@ -51,10 +61,14 @@ def tap_to_tap(function: TapToTap) -> TapToTap:
     return function
 
 
-def set_metric(function: SetMetric) -> SetMetric:
-    """Register a metric of a whole set of images."""
-    SET_METRICS[function.__name__] = function
-    return function
+def set_metric(of_blocks: OfBlocks) -> Callable[[OfBlock], OfBlock]:
+    """Register a metric of a whole set of images, made from what the function says of each block."""
+
+    def register(of_block: OfBlock) -> OfBlock:
+        SET_METRICS[of_block.__name__] = SetMetric(of_block, of_blocks)
+        return of_block
+
+    return register
 
 
 @metric
@@ -139,28 +153,33 @@ def gain(here: Tensor, before: Tensor) -> Tensor:
     return torch.where(before > 0, here / before, torch.nan)
 
 
-@set_metric
-def linear_cka(clean: Sequence[Tensor], other: Sequence[Tensor]) -> tuple[float, float, float]:
+def _alignment_of_blocks(hsic: Tensor) -> tuple[float, float, float]:
+    """Linear CKA from HSIC(K, L), HSIC(K, K) and HSIC(L, L) of each block, (n_blocks, 3).
+
+    The interval is the jackknife's over blocks, with Student's t; NaN for a single block.
+    """
+    n_blocks = len(hsic)
+    value = float(_alignment(hsic.sum(0)))
+    if n_blocks < 2:
+        return value, math.nan, math.nan
+    without_one = _alignment((hsic.sum(0) - hsic).T)
+    error = float(without_one.std(correction=0)) * (n_blocks - 1) ** 0.5
+    half = float(stdtrit(n_blocks - 1, 0.975)) * error
+    return value, value - half, value + half
+
+
+@set_metric(_alignment_of_blocks)
+def linear_cka(clean: Tensor, other: Tensor) -> Tensor:
     """Linear centred kernel alignment of a set's maps: 1 where they differ by a rotation and a factor alone.
 
     mean HSIC(K, L) / sqrt(mean HSIC(K, K) * mean HSIC(L, L)), means over blocks, K and L the Gram matrices of a block
     (Nguyen, Raghu and Kornblith 2021), with the unbiased estimator of HSIC of Song et al. (2012), by whose error it may
-    leave 0..1. The interval is the jackknife's over blocks, with Student's t; NaN for a single block. All is NaN for
-    fewer than 4 images.
+    leave 0..1. All is NaN for fewer than 4 images.
     """
-    if len(clean[0]) < SMALLEST_BLOCK:
-        return math.nan, math.nan, math.nan
-    clean, other = [_centred(gram) for gram in clean], [_centred(gram) for gram in other]
-    pairs = [(clean, other), (clean, clean), (other, other)]
-    hsic = torch.tensor([list(map(_hsic, *pair)) for pair in pairs], dtype=torch.float64)
-    n_blocks = hsic.shape[1]
-    value = float(_alignment(hsic.sum(1)))
-    if n_blocks < 2:
-        return value, math.nan, math.nan
-    without_one = _alignment(hsic.sum(1, keepdim=True) - hsic)
-    error = float(without_one.std(correction=0)) * (n_blocks - 1) ** 0.5
-    half = float(stdtrit(n_blocks - 1, 0.975)) * error
-    return value, value - half, value + half
+    if len(clean) < SMALLEST_BLOCK:
+        return clean.new_full((3,), torch.nan)
+    clean, other = _centred(clean), _centred(other)
+    return torch.stack([_hsic(clean, other), _hsic(clean, clean), _hsic(other, other)])
 
 
 ALL_METRICS = (*METRICS, *TAP_TO_TAP, *SET_METRICS)
@@ -180,10 +199,10 @@ def _centred(gram: Tensor) -> Tensor:
     return centred.fill_diagonal_(0)
 
 
-def _hsic(gram: Tensor, other: Tensor) -> float:
+def _hsic(gram: Tensor, other: Tensor) -> Tensor:
     """Song et al.'s unbiased estimate of HSIC, HSIC_1, from two U-centred Gram matrices."""
     n = len(gram)
-    return float((gram * other).sum()) / (n * (n - 3))
+    return (gram * other).sum() / (n * (n - 3))
 
 
 def blocks(n_images: int) -> list[slice]:

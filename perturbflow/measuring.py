@@ -83,7 +83,7 @@ def layer_distances(
     empty = partial(torch.empty, dtype=torch.float64, device=device)
     values = {name: empty(n_versions, n_taps, n_images) for name in of_maps}
     of_pixels = {"relative_error": empty(n_versions, n_images)} if between_taps else {}
-    grams: list[list[list[Tensor]]] = [[[] for _ in range(1 + n_versions)] for _ in range(n_taps)]
+    of_blocks: dict[str, list[list[Tensor]]] = {name: [[] for _ in range(n_taps)] for name in of_sets}
     n_elements = np.zeros(n_taps, dtype=np.int64)
 
     def receiver(rows: slice) -> Callable[[int, Tensor], None]:
@@ -92,8 +92,10 @@ def layer_distances(
             n_elements[position] = maps[0].shape[1]
             _compare(maps, {name: of_metric[:, position, rows] for name, of_metric in values.items()})
             if of_sets:
-                for of_version, version_maps in zip(grams[position], maps, strict=True):
-                    of_version.append(gram_matrix(version_maps, _elements_at_once(version_maps)))
+                clean_gram, *grams = (gram_matrix(of_version, _elements_at_once(of_version)) for of_version in maps)
+                for name, of_taps in of_blocks.items():
+                    of_block = SET_METRICS[name].of_block
+                    of_taps[position].append(torch.stack([of_block(clean_gram, gram) for gram in grams]))
 
         return receive
 
@@ -129,7 +131,7 @@ def layer_distances(
     in_order = torch.from_numpy(np.argsort(order)).to(device)
     return LayerDistances(
         {name: values[name][..., in_order].cpu().numpy() for name in metrics if name in values},
-        {name: _of_set(SET_METRICS[name], grams) for name in of_sets},
+        {name: _of_set(SET_METRICS[name], of_taps) for name, of_taps in of_blocks.items()},
         n_elements,
         predicted[:, in_order].cpu().numpy(),
         margin[:, in_order].cpu().numpy(),
@@ -166,13 +168,10 @@ def _elements_at_once(maps: Tensor) -> int:
     return ELEMENTS_AT_ONCE if maps.device.type == "cpu" else maps.numel()
 
 
-def _of_set(metric: SetMetric, grams: Sequence[Sequence[Sequence[Tensor]]]) -> Array:
-    """(n_versions, n_taps, 3) of the Gram matrices by tap, version (clean first) and block."""
-    of_taps = []
-    for of_tap in grams:
-        clean, *others = ([gram.cpu() for gram in of_version] for of_version in of_tap)
-        of_taps.append([metric(clean, other) for other in others])
-    return np.array(of_taps).transpose(1, 0, 2)
+def _of_set(metric: SetMetric, of_taps: Sequence[Sequence[Tensor]]) -> Array:
+    """(n_versions, n_taps, 3) of the numbers of each tap's blocks, (n_versions, k) each."""
+    values = [[metric.of_blocks(of_version) for of_version in torch.stack(list(blocks), 1).cpu()] for blocks in of_taps]
+    return np.array(values).transpose(1, 0, 2)
 
 
 def count_not_finite(logits: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perturbflow.background import ahead
+from perturbflow.background import ahead, behind
 from perturbflow.compute import mixed_precision, select_precision
 from perturbflow.evaluation import pixels_of, ready_for, top1
 from perturbflow.storage import Array, Images, whole_file
@@ -89,9 +90,27 @@ class Resumable:
         with whole_file(self.path) as temporary:
             torch.save({**state, "fingerprint": self.fingerprint}, temporary)
 
+    @contextmanager
+    def saving(self) -> Iterator[Callable[..., None]]:
+        """Give a function like `save` that returns as soon as it has copied the state.
+
+        A thread writes it while the next epoch is trained. The block ends when all is written.
+        """
+        with behind(lambda state: self.save(**state), depth=1) as write_behind:
+            yield lambda **state: write_behind(_on_host(state))
+
     def discard(self) -> None:
         """Remove the file; the training's results are safe elsewhere."""
         self.path.unlink(missing_ok=True)
+
+
+def _on_host(state: Any) -> Any:
+    """A copy of nested dicts and lists with all tensors on the CPU."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: _on_host(value) for key, value in state.items()}
+    return [_on_host(value) for value in state] if isinstance(state, list) else state
 
 
 class _Steps:
@@ -148,30 +167,31 @@ def _train_in_stages(
     if saved:
         model.load_state_dict(saved["model"])
     n_done_before = 0
-    for number, stage in enumerate(stages, start=1):
-        if not stage["epochs"]:
-            continue
-        n_done_after = n_done_before + stage["epochs"]
-        steps = _Steps(model, stage, n_batches * stage["epochs"])
-        if saved and n_done_before < len(history) < n_done_after:
-            steps.load_state_dict(saved["steps"])
-        while len(history) < n_done_after and not (history and is_enough(history[-1])):
-            started = time.monotonic()
-            learning_rate = steps.learning_rate
-            model.train()
-            measured = run_epoch(_epoch_generator(seed, len(history)), steps)
-            history.append(
-                {
-                    "stage": number,
-                    "epoch": len(history) + 1,
-                    "learning_rate": learning_rate,
-                    **measured,
-                    "seconds": time.monotonic() - started,
-                }
-            )
-            resumable.save(model=model.state_dict(), steps=steps.state_dict(), epoch=len(history), history=history)
-            after_epoch(history)
-        n_done_before = n_done_after
+    with resumable.saving() as save:
+        for number, stage in enumerate(stages, start=1):
+            if not stage["epochs"]:
+                continue
+            n_done_after = n_done_before + stage["epochs"]
+            steps = _Steps(model, stage, n_batches * stage["epochs"])
+            if saved and n_done_before < len(history) < n_done_after:
+                steps.load_state_dict(saved["steps"])
+            while len(history) < n_done_after and not (history and is_enough(history[-1])):
+                started = time.monotonic()
+                learning_rate = steps.learning_rate
+                model.train()
+                measured = run_epoch(_epoch_generator(seed, len(history)), steps)
+                history.append(
+                    {
+                        "stage": number,
+                        "epoch": len(history) + 1,
+                        "learning_rate": learning_rate,
+                        **measured,
+                        "seconds": time.monotonic() - started,
+                    }
+                )
+                save(model=model.state_dict(), steps=steps.state_dict(), epoch=len(history), history=history)
+                after_epoch(history)
+            n_done_before = n_done_after
     return history
 
 
@@ -203,6 +223,12 @@ def _finite(loss: Tensor) -> float:
     return value
 
 
+def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The network's forward pass by torch.compile, with the random numbers that dropout draws without it."""
+    forward: Callable[[Tensor], Tensor] = torch.compile(network, options={"fallback_random": True})
+    return forward
+
+
 def train_classifier(
     classifier: nn.Module,
     images: Tensor,
@@ -211,19 +237,21 @@ def train_classifier(
     seed: int,
     resumable: Resumable,
     after_epoch: Callable[[list[Row]], None] = lambda history: None,
+    compiled: bool = False,
 ) -> list[Row]:
     """Train as Section 2.2 of the paper, until the clean training accuracy or the number of epochs is reached.
 
     images: uint8 (N, 3, H, W) and labels: int64 (N,), on the device of the classifier. settings: the config's
-    `training`. after_epoch is called with the history so far. Returns the history, a row an epoch: stage (1), epoch,
-    learning_rate, train_loss, train_accuracy (running, on the augmented images), clean_train_accuracy (NaN where it
-    was not measured) and seconds.
+    `training`. after_epoch is called with the history so far. compiled: let torch.compile make the passes.
+    Returns the history, a row an epoch: stage (1), epoch, learning_rate, train_loss, train_accuracy (running, on the
+    augmented images), clean_train_accuracy (NaN where it was not measured) and seconds.
     """
     device = images.device
     precision = select_precision(settings["precision"], device)
     n_batches = _n_batches(len(images), settings["batch_size"])
     target = settings["target_train_accuracy"]
     stage = {**settings, "epochs": settings["max_epochs"]}
+    forward = _compiled(classifier) if compiled else classifier
 
     def run_epoch(generator: torch.Generator, steps: _Steps) -> Row:
         loss_sum = torch.zeros((), device=device)
@@ -232,7 +260,7 @@ def train_classifier(
             rows = rows.to(device)
             pixels = augment(images[rows], settings["crop_scale"], settings["flip_probability"], generator)
             with mixed_precision(precision, device):
-                logits = classifier(pixels)
+                logits = forward(pixels)
             loss = F.cross_entropy(logits.float(), labels[rows])
             steps.down(loss)
             loss_sum += loss.detach()
@@ -293,18 +321,21 @@ def train_denoiser(
     resumable: Resumable,
     after_epoch: Callable[[list[Row]], None] = lambda history: None,
     loss_of: DenoiserLoss = F.mse_loss,
+    compiled: bool = False,
 ) -> list[Row]:
     """Train as Section 2.3 of the paper: sets mixed in each batch, by default mean squared error against the clean
     image.
 
     clean: uint8 (N, H, W, 3). adversarial: for each set of `settings["mix"]` float32 (N, H, W, 3), row by row the
     adversary of the same clean image. A thread reads from both what the next batches need. settings: the config of
-    the denoiser; its stages follow each other, each with an optimizer of its own. Returns the history, a row an
+    the denoiser; its stages follow each other, each with an optimizer of its own. compiled: let torch.compile make the
+    denoiser's passes. Returns the history, a row an
     epoch: stage, epoch, learning_rate, train_loss (in the loss's own unit), train_mse_px2 (pixels squared) and seconds.
     """
     precision = select_precision(settings["precision"], device)
     mix = settings["mix"]
     sets = [adversarial[name] for name in mix]
+    forward = _compiled(denoiser) if compiled else denoiser
     n_batches = _n_batches(len(clean), settings["batch_size"])
 
     def load(batch: tuple[Array, Array]) -> tuple[Tensor, Tensor]:
@@ -319,7 +350,7 @@ def train_denoiser(
         squared_error_sum = torch.zeros((), device=device)
         for attacked, originals in ahead(load, _mixed_batches(len(clean), settings["batch_size"], mix, generator)):
             with mixed_precision(precision, device):
-                denoised = denoiser(pixels_of(attacked, device)).float()
+                denoised = forward(pixels_of(attacked, device)).float()
             expected = pixels_of(originals, device)
             loss = loss_of(denoised, expected)
             steps.down(loss)

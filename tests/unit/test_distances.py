@@ -12,6 +12,7 @@ from perturbflow import distances
 from perturbflow.distances import (
     ALL_METRICS,
     METRICS,
+    SET_METRICS,
     across,
     along,
     along_share,
@@ -267,13 +268,16 @@ def test_a_metric_is_a_function_and_its_name(monkeypatch):
     def growth(here, before):
         return here - before
 
-    @distances.set_metric
-    def nothing(clean, other):
+    def average(of_blocks):
         return 0.0, 0.0, 0.0
+
+    @distances.set_metric(average)
+    def nothing(clean, other):
+        return (clean - other).sum()[None]
 
     assert {"largest": largest} == distances.METRICS
     assert {"growth": growth} == distances.TAP_TO_TAP
-    assert {"nothing": nothing} == distances.SET_METRICS
+    assert {"nothing": (nothing, average)} == distances.SET_METRICS
 
 
 def test_the_metrics_of_the_registry():
@@ -299,7 +303,11 @@ def naive_cka(clean, other):
 
 def cka(clean, other):
     """Of lists of maps (n, n_elements), block by block."""
-    return linear_cka(*([gram_matrix(torch.from_numpy(maps), 2**10) for maps in blocks] for blocks in (clean, other)))
+    of_blocks = [
+        linear_cka(*(gram_matrix(torch.from_numpy(maps), 2**10) for maps in pair))
+        for pair in zip(clean, other, strict=True)
+    ]
+    return SET_METRICS["linear_cka"].of_blocks(torch.stack(of_blocks))
 
 
 @pytest.fixture(scope="module")

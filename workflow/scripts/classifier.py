@@ -18,7 +18,8 @@ from perturbflow.training import CLASSIFIER_HISTORY, Resumable, train_classifier
 
 
 def main() -> None:
-    device = prepare(snakemake.config["compute"]["device"], snakemake.threads)
+    compute = snakemake.config["compute"]
+    device = prepare(compute["device"], snakemake.threads)
     settings, seed = snakemake.params.classifier, snakemake.params.seed
     train, val = read_split(snakemake.input.train), read_split(snakemake.input.val)
 
@@ -54,10 +55,11 @@ def main() -> None:
         seed,
         resumable,
         after_epoch=lambda history: logging.info("%s", history[-1]),
+        compiled=compute["compile"],
     )
 
     classifier.eval()
-    batch_size = snakemake.config["compute"]["batch_size"]
+    batch_size = compute["batch_size"]
     val_images = pixels_of(val.images, device)
     accuracies = {
         "train": (top1(classifier, images, labels, batch_size), len(images)),

@@ -9,7 +9,7 @@ from perturbflow.denoiser_job import train_denoiser_to_files
 
 
 def main() -> None:
-    settings = snakemake.params.denoiser
+    compute, settings = snakemake.config["compute"], snakemake.params.denoiser
     train_denoiser_to_files(
         snakemake.input.data,
         dict(zip(settings["mix"], snakemake.input.adversarial, strict=True)),
@@ -18,8 +18,9 @@ def main() -> None:
         settings,
         snakemake.params.seed,
         snakemake.params.code,
-        prepare(snakemake.config["compute"]["device"], snakemake.threads),
+        prepare(compute["device"], snakemake.threads),
         loss_of=F.mse_loss,
+        compiled=compute["compile"],
     )
 
 

@@ -10,8 +10,8 @@ from perturbflow.storage import sha256
 
 
 def main() -> None:
-    settings = snakemake.params.denoiser
-    device = prepare(snakemake.config["compute"]["device"], snakemake.threads)
+    compute, settings = snakemake.config["compute"], snakemake.params.denoiser
+    device = prepare(compute["device"], snakemake.threads)
     train_denoiser_to_files(
         snakemake.input.data,
         dict(zip(settings["mix"], snakemake.input.adversarial, strict=True)),
@@ -22,6 +22,7 @@ def main() -> None:
         snakemake.params.code,
         device,
         loss_of=GuidedLoss(load_classifier(snakemake.input.guide, device), settings["loss"]),
+        compiled=compute["compile"],
         guide_sha256=sha256(snakemake.input.guide),
     )
 
