@@ -38,7 +38,7 @@ from perturbflow.provenance import artifact_attributes
 from perturbflow.storage import Array, DataSplit, image_writer, open_images, read_columns, read_split, write_split
 from perturbflow.training import Resumable, train_classifier, train_denoiser
 
-ROUNDS = 2
+ROUNDS = 3
 MOST_ROUNDS = 10
 SHORT = 8.0  # seconds
 LARGEST_DEVIATION = 0.05
@@ -52,7 +52,7 @@ class Size:
 
     counts: of images. few: as many as a batch has, for what is paid once. image: height and width of the images.
     attacker, measured: architecture, input size and options of the classifier that is attacked, stopped by and trained,
-    and of the one that is measured. step: of the attacks, so long that images stop all along the way.
+    and of the one that is measured. step, max_steps: of the attacks, such that images stop all along the way.
     """
 
     counts: tuple[int, ...]
@@ -61,6 +61,7 @@ class Size:
     attacker: Mapping[str, Any]
     measured: Mapping[str, Any]
     step: float
+    max_steps: Mapping[str, int]
     denoiser_width: int
     training_batch: int
     denoiser_batch: int
@@ -83,6 +84,7 @@ SIZES = {
             "options": {"blocks": [2, 2, 2, 2], "width": 0.25},
         },
         step=8.0,
+        max_steps={"fgsm": 8, "ifgsm": 8},
         denoiser_width=4,
         training_batch=64,
         denoiser_batch=64,
@@ -94,6 +96,7 @@ SIZES = {
         attacker={"architecture": "resnet18", "input_size": 128, "options": {}},
         measured={"architecture": "resnetv2_50", "input_size": 128, "options": {}},
         step=0.255,
+        max_steps={"fgsm": 20, "ifgsm": 12},
         denoiser_width=64,
         training_batch=64,
         denoiser_batch=32,
@@ -198,7 +201,7 @@ class Study:
     def attack(self, attack: str, n_images: int) -> None:
         """One attack, with early stop by the attacked classifier, from file to file."""
         attacker = self.checkpoint("attacker")
-        settings = {"attack": attack, "step": self.size.step, "max_steps": {"fgsm": 20, "ifgsm": 12}[attack]}
+        settings = {"attack": attack, "step": self.size.step, "max_steps": self.size.max_steps[attack]}
         with redirect_stderr(io.StringIO()):  # the progress bar
             attack_to_file(
                 own_attack(settings, batch_size=self.size.few),
@@ -382,7 +385,7 @@ def run(device: torch.device) -> list[Result]:
         if writing.exitcode:
             raise RuntimeError("the files were not written; the traceback is above")
         memory = memories(study)
-        curves = {stage.title: curve(stage, study, ROUNDS) for stage in STAGES}
+        curves = curves_of(STAGES, study, ROUNDS)
     figures = Path("results/benchmarks") / device.type
     figures.mkdir(parents=True, exist_ok=True)
     for extension in ("svg", "png"):
@@ -406,10 +409,11 @@ def in_new_process(title: str, folder: Path, size: Size, device: str, n_images: 
     IN_BOUNDED_MEMORY[title](Study(folder, size, torch.device(device)), n_images)
 
 
-def curve(stage: Stage, study: Study, rounds: int) -> Curve:
-    """Time a stage for each number of images, the fastest of so many rounds; the numbers take turns.
+def curves_of(stages: Sequence[Stage], study: Study, rounds: int) -> dict[str, Curve]:
+    """Time stages for each number of images, the fastest of so many rounds.
 
-    A short one gets more rounds: little disturbs it much.
+    Stages and numbers take turns, so that whatever else the machine does meets each of them once. Short ones get more
+    rounds: little disturbs them much.
     """
     size = study.size
 
@@ -420,13 +424,19 @@ def curve(stage: Stage, study: Study, rounds: int) -> Curve:
         wait_for(study.device)
         return time.perf_counter() - started
 
-    first = timed(stage.run, size.few)
-    timings: list[list[float]] = []
-    while len(timings) < rounds or (np.sum(timings) < SHORT and len(timings) < MOST_ROUNDS):
-        timings.append([timed(stage.run, count) for count in (size.few, *size.counts)])
-    few, *seconds = np.min(timings, axis=0).tolist()
-    once = min(timed(stage.once) for _ in range(rounds))
-    return Curve(size.counts, seconds, size.few, few, first, once)
+    first = {stage.title: timed(stage.run, size.few) for stage in stages}
+    timings: dict[str, list[list[float]]] = {stage.title: [] for stage in stages}
+    for number in range(MOST_ROUNDS):
+        for stage in stages:
+            of_stage = timings[stage.title]
+            if number < rounds or np.sum(of_stage) < SHORT:
+                of_run = [timed(stage.run, count) for count in (size.few, *size.counts)]
+                of_stage.append([*of_run, timed(stage.once)])
+    curves = {}
+    for title, of_stage in timings.items():
+        few, *seconds, once = np.min(of_stage, axis=0).tolist()
+        curves[title] = Curve(size.counts, seconds, size.few, few, first[title], once)
+    return curves
 
 
 def rows(curves: Mapping[str, Curve]) -> list[Result]:
@@ -522,7 +532,7 @@ def draw(curves: Mapping[str, Curve], memory: Mapping[str, Mapping[int, float]])
         counts = list(next(iter(memory.values())))
         highest = max(max(peaks.values()) for peaks in memory.values())
         axes = panel(len(curves), "peak memory", "MiB", counts, 0, highest)
-        for (title, peaks), color in zip(memory.items(), (PALETTE[4], PALETTE[5]), strict=False):
-            axes.plot(list(peaks), list(peaks.values()), "o-", color=color, markersize=3.5, label=title)
+        for (title, peaks), color, size in zip(memory.items(), (PALETTE[4], PALETTE[3]), (6, 3), strict=False):
+            axes.plot(list(peaks), list(peaks.values()), "o-", color=color, markersize=size, label=title)
         axes.legend(loc="lower left", frameon=False, fontsize=7)
     return figure

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks import growth
-from benchmarks.growth import SIZES, STAGES, Curve, Stage, Study, curve, draw, memory_rows, rows
+from benchmarks.growth import SIZES, STAGES, Curve, Stage, Study, curves_of, draw, memory_rows, rows
 from perturbflow.storage import open_images, read_columns
 
 CPU = torch.device("cpu")
@@ -64,16 +64,29 @@ def test_memory_that_grows_is_not_let_through():
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.title)
 def test_every_stage_runs_for_each_number_of_images(study, stage):
-    of_stage = curve(stage, study, rounds=1)
+    of_stage = curves_of([stage], study, rounds=1)[stage.title]
     assert of_stage.counts == (8, 16)
     assert all(seconds > 0 for seconds in (*of_stage.seconds, of_stage.few_seconds, of_stage.once))
 
 
+def nothing(*arguments):
+    """A stage that takes no time."""
+
+
 def test_the_fastest_round_counts(study, monkeypatch):
-    clock = iter([0, 9, *[0, 5, 0, 20, 0, 40], *[0, 6, 0, 10, 0, 30], 0, 2, 0, 1])
+    first, rounds = [9], [[5, 20, 40, 2], [6, 10, 30, 1]]
+    clock = iter([reading for seconds in (first, *rounds) for one in seconds for reading in (0, one)])
     monkeypatch.setattr(growth.time, "perf_counter", lambda: next(clock))
-    of_stage = curve(Stage("stage", lambda study, n_images: None, lambda study: None, "nothing"), study, rounds=2)
-    assert of_stage == Curve((8, 16), [10, 30], 4, 5, 9, 1)
+    of_stages = curves_of([Stage("stage", nothing, nothing, "nothing")], study, rounds=2)
+    assert of_stages == {"stage": Curve((8, 16), [10, 30], 4, 5, 9, 1)}
+
+
+def test_a_short_stage_gets_more_rounds(study, monkeypatch):
+    runs = []
+    monkeypatch.setattr(growth, "SHORT", 1)
+    monkeypatch.setattr(growth, "MOST_ROUNDS", 4)
+    curves_of([Stage("stage", lambda study, n_images: runs.append(n_images), nothing, "nothing")], study, rounds=1)
+    assert runs == [4, *(4 * [4, 8, 16])]
 
 
 def test_the_attacks_work_on_images_that_are_not_misclassified_and_fool_some(study):
