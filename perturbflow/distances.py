@@ -2,7 +2,7 @@
 
 A metric is a function under a decorator that says what it compares; its name is its word in the config:
 
-- `@metric`: an image's clean map and its other map;
+- `@metric`: an image's clean map and its other map, as a Change;
 - `@tap_to_tap`: an image's relative errors at a tap and at the tap before it;
 - `@set_metric(...)`: the clean maps of many images and their other maps, as the Gram matrices of blocks of images.
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -22,8 +23,71 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-# Maps (B, ...) of any floating type, clean and other -> float64 (B,).
-Metric = Callable[[Tensor, Tensor], Tensor]
+# Below this share of the change's square, what is left of it across the clean map has lost digits.
+LOST = 1e-4
+
+
+class Maps:
+    """Feature maps (B, ...) in double precision, with what several metrics ask of them, computed once."""
+
+    def __init__(self, maps: Tensor) -> None:
+        self.values = maps.double()
+
+    @cached_property
+    def norms(self) -> Tensor:
+        """||v||, (B, 1, ...)."""
+        return _norms(self.values)
+
+    @cached_property
+    def directions(self) -> Tensor:
+        """v / ||v||, (B, ...); NaN where v is zero."""
+        return self.values / self.norms
+
+
+class Change:
+    """What has become of clean maps c: other maps o and d = o - c, with what several metrics ask, computed once."""
+
+    def __init__(self, clean: Maps, other: Maps) -> None:
+        self.clean = clean
+        self.other = other
+
+    @cached_property
+    def difference(self) -> Tensor:
+        """d, float64 (B, ...)."""
+        return self.other.values - self.clean.values
+
+    @cached_property
+    def norms(self) -> Tensor:
+        """||d||, (B, 1, ...)."""
+        return _norms(self.difference)
+
+    @cached_property
+    def dots(self) -> Tensor:
+        """<d, c>, (B, 1, ...)."""
+        return _dots(self.difference, self.clean.values)
+
+    @cached_property
+    def growth(self) -> Tensor:
+        """||o|| - ||c||, (B, 1, ...), as (2 <d, c> + ||d||^2) / (||c|| + ||o||)."""
+        return (2 * self.dots + self.norms.square()) / (self.clean.norms + self.other.norms)
+
+    @cached_property
+    def turn(self) -> Tensor:
+        """1 - <c, o> / (||c|| ||o||), (B, 1, ...), with nine digits at 1e-10; NaN where a map is zero.
+
+        (||d||^2 - (||o|| - ||c||)^2) / (2 ||c|| ||o||), which equals it. That is a small rest of large numbers where
+        little but the length has changed: there it is ||c / ||c|| - o / ||o|| ||^2 / 2, three times the work.
+        """
+        rest = self.norms.square() - self.growth.square()
+        turn = rest / (2 * self.clean.norms * self.other.norms)
+        is_lost = rest < LOST * self.norms.square()
+        if not bool(is_lost.any()):
+            return turn
+        return torch.where(is_lost, _norms(self.clean.directions - self.other.directions).square() / 2, turn)
+
+
+# The change of the maps of B images -> float64 (B,).
+Metric = Callable[[Change], Tensor]
 # Relative errors at a tap and at the one before, float64 of one shape -> float64 of that shape.
 TapToTap = Callable[[Tensor, Tensor], Tensor]
 # The Gram matrices of a block's clean and other maps, float64 (n, n) -> numbers that say all of the block, (k,).
@@ -72,79 +136,70 @@ def set_metric(of_blocks: OfBlocks) -> Callable[[OfBlock], OfBlock]:
 
 
 @metric
-def normalized_euclidean(clean: Tensor, other: Tensor) -> Tensor:
+def normalized_euclidean(change: Change) -> Tensor:
     """NE-D (Figure 1 of the paper): ||d|| / n, with n the elements of one image's map."""
-    return _norms(other.double() - clean.double()).flatten() / clean.shape[1:].numel()
+    return change.norms.flatten() / change.difference.shape[1:].numel()
 
 
 @metric
-def cosine(clean: Tensor, other: Tensor) -> Tensor:
-    """COS-D (Figure 1 of the paper): 1 - <c, o> / (||c|| ||o||), in 0..2.
+def cosine(change: Change) -> Tensor:
+    """COS-D (Figure 1 of the paper): 1 - <c, o> / (||c|| ||o||), in 0..2, with nine digits at 1e-10.
 
-    Computed as ||c / ||c|| - o / ||o|| ||^2 / 2, which equals it and keeps nine digits at 1e-10, whatever the lengths.
     Here a map of zeros is at 0 from another such map, at 1 from any other.
     """
-    clean, other = clean.double(), other.double()
-    clean_norms, other_norms = _norms(clean), _norms(other)
-    distances = _norms(clean / clean_norms - other / other_norms).square() / 2
+    clean_norms, other_norms = change.clean.norms, change.other.norms
     without_direction = (clean_norms == 0) | (other_norms == 0)
     one_is_zero = (clean_norms != other_norms).double()
-    return torch.where(without_direction, one_is_zero, distances.clamp(max=2)).flatten()
+    return torch.where(without_direction, one_is_zero, change.turn.clamp(max=2)).flatten()
 
 
 @metric
-def relative_error(clean: Tensor, other: Tensor) -> Tensor:
+def relative_error(change: Change) -> Tensor:
     """||d|| / ||c||: the change in units of the clean map, whatever the size of the layer; 0 between maps of zeros."""
-    clean = clean.double()
-    changes = _norms(other.double() - clean)
-    return torch.where(changes.flatten() == 0, 0, _relative(changes, _norms(clean)))
+    return torch.where(change.norms.flatten() == 0, 0, _relative(change.norms, change.clean.norms))
 
 
 @metric
-def along(clean: Tensor, other: Tensor) -> Tensor:
+def along(change: Change) -> Tensor:
     """<d, c> / ||c||^2: the change along the clean map, in units of it; negative where it shrinks."""
-    clean = clean.double()
-    return _relative(_dots(other.double() - clean, clean), _dots(clean, clean))
+    return _relative(change.dots, change.clean.norms.square())
 
 
 @metric
-def across(clean: Tensor, other: Tensor) -> Tensor:
+def across(change: Change) -> Tensor:
     """||d - along c|| / ||c||: the change perpendicular to the clean map, in units of it."""
-    clean = clean.double()
-    difference = other.double() - clean
-    return _relative(_norms(difference - part_along(clean, difference)), _norms(clean))
+    part = part_along(change.clean.values, change.difference)
+    return _relative(_norms(change.difference - part), change.clean.norms)
 
 
 @metric
-def along_share(clean: Tensor, other: Tensor) -> Tensor:
+def along_share(change: Change) -> Tensor:
     """along^2 / relative_error^2, in 0..1: the share of the change's energy that lies along the clean map.
 
     1: the map only grows or shrinks, which crosses the planes that the paper's Figure 4 calls tangential; 0: it only
     turns. NaN where nothing has changed or the clean map is zero.
     """
-    clean = clean.double()
-    difference = other.double() - clean
-    cosines = _dots(difference, clean) / (_norms(difference) * _norms(clean))
+    cosines = change.dots / (change.norms * change.clean.norms)
     return cosines.square().clamp(max=1).flatten()
 
 
 @metric
-def norm_change(clean: Tensor, other: Tensor) -> Tensor:
-    """||o|| / ||c|| - 1, computed as <d, c + o> / (||c|| (||c|| + ||o||)): at least -1; 0.01 is a map longer by 1%."""
-    clean, other = clean.double(), other.double()
-    clean_norms = _norms(clean)
-    return _relative(_dots(other - clean, clean + other), clean_norms * (clean_norms + _norms(other)))
+def norm_change(change: Change) -> Tensor:
+    """||o|| / ||c|| - 1: at least -1; 0.01 is a map longer by 1%."""
+    return _relative(change.growth, change.clean.norms)
 
 
 @metric
-def angle(clean: Tensor, other: Tensor) -> Tensor:
+def angle(change: Change) -> Tensor:
     """The angle between c and o in degrees, 0..180; NaN where either is zero.
 
     Computed as 2 atan2(||a - b||, ||a + b||) of a = c / ||c|| and b = o / ||o||, exact at both ends of the range.
     """
-    clean, other = clean.double(), other.double()
-    clean, other = clean / _norms(clean), other / _norms(other)
-    return torch.rad2deg(2 * torch.atan2(_norms(clean - other), _norms(clean + other))).flatten()
+    squares = 2 * change.turn
+    opposite = 4 - squares
+    if bool((opposite < squares).any()):
+        opposite = _norms(change.clean.directions + change.other.directions).square()
+    return torch.rad2deg(2 * torch.atan2(squares.sqrt(), opposite.sqrt())).flatten()
 
 
 @tap_to_tap

@@ -19,6 +19,8 @@ from perturbflow.distances import (
     METRICS,
     SET_METRICS,
     TAP_TO_TAP,
+    Change,
+    Maps,
     SetMetric,
     blocks,
     gram_matrix,
@@ -157,11 +159,11 @@ def _compare(maps: Sequence[Tensor], values: Mapping[str, Tensor]) -> None:
     images_at_once = max(1, _elements_at_once(clean) // clean.shape[1])
     for start in range(0, len(clean), images_at_once):
         images = slice(start, start + images_at_once)
-        clean_part = clean[images].double()
+        clean_part = Maps(clean[images])
         for version, other in enumerate(others):
-            other_part = other[images].double()
+            change = Change(clean_part, Maps(other[images]))
             for name, of_metric in values.items():
-                of_metric[version, images] = METRICS[name](clean_part, other_part)
+                of_metric[version, images] = METRICS[name](change)
 
 
 def _elements_at_once(maps: Tensor) -> int:

@@ -13,20 +13,19 @@ from perturbflow.distances import (
     ALL_METRICS,
     METRICS,
     SET_METRICS,
-    across,
-    along,
-    along_share,
-    angle,
+    Change,
+    Maps,
     blocks,
-    cosine,
     gain,
     gram_matrix,
     linear_cka,
-    norm_change,
-    normalized_euclidean,
     part_along,
-    relative_error,
 )
+
+
+def measured(name, clean, other):
+    return METRICS[name](Change(Maps(clean), Maps(other)))
+
 
 # 2^-SCALE divides every non-zero value of the maps used here, so that value * 2^SCALE is a whole number.
 SCALE = 80
@@ -85,12 +84,12 @@ def test_nine_digits_from_nearly_parallel_to_opposite(cosine_distance, factor):
     expected = exact(clean, other)
     assert expected["cosine"] == pytest.approx(cosine_distance, rel=0.01)
     assert set(expected) == set(METRICS)
-    for name, metric in METRICS.items():
+    for name in METRICS:
         # A part of the change is known to the rounding of the whole change.
         whole = {"along_share": 1, **dict.fromkeys(("along", "across", "norm_change"), expected["relative_error"])}
         rounding = 1e-15 * whole.get(name, 0)
-        measured = float(metric(clean[None], other[None]))
-        assert measured == pytest.approx(expected[name], rel=1e-9, abs=rounding), name
+        value = float(measured(name, clean[None], other[None]))
+        assert value == pytest.approx(expected[name], rel=1e-9, abs=rounding), name
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -102,10 +101,10 @@ def test_nine_digits_on_large_maps(memory_format):
     shape = (64, 64, 64)
     clean_maps = torch.stack([clean.reshape(shape)] * 2).to(memory_format=memory_format)
     other_maps = torch.stack([other.reshape(shape) for other in others]).to(memory_format=memory_format)
-    for name, metric in METRICS.items():
-        measured = metric(clean_maps, other_maps)
-        assert measured.dtype == torch.float64
-        assert measured.tolist() == pytest.approx([of_map[name] for of_map in expected], rel=1e-9, abs=0), name
+    for name in METRICS:
+        values = measured(name, clean_maps, other_maps)
+        assert values.dtype == torch.float64
+        assert values.tolist() == pytest.approx([of_map[name] for of_map in expected], rel=1e-9, abs=0), name
 
     naive = 1 - torch.cosine_similarity(clean[None], others[0][None])
     assert abs(float(naive) / expected[0]["cosine"] - 1) > 0.5
@@ -125,13 +124,13 @@ def test_a_longer_map_in_the_same_direction():
             "norm_change": factor - 1,
             "angle": 0,
         }
-        measured = {name: float(metric(clean, factor * clean)) for name, metric in METRICS.items()}
-        assert measured == pytest.approx(expected, rel=1e-12, abs=1e-14)
+        values = {name: float(measured(name, clean, factor * clean)) for name in METRICS}
+        assert values == pytest.approx(expected, rel=1e-12, abs=1e-14)
     rounded = (1.0001 * clean).float()
     expected = exact(clean[0], rounded[0])
     assert 0 < expected["cosine"] < 1e-14
     for name in ("cosine", "across", "angle"):
-        assert float(METRICS[name](clean, rounded)) == pytest.approx(expected[name], rel=1e-9, abs=0), name
+        assert float(measured(name, clean, rounded)) == pytest.approx(expected[name], rel=1e-9, abs=0), name
 
 
 def test_a_change_across_the_clean_map():
@@ -141,10 +140,10 @@ def test_a_change_across_the_clean_map():
     change[:, 4:] = torch.randn(3, 4, 5, 5)
     ratio = change.double().flatten(1).norm(dim=1) / clean.double().flatten(1).norm(dim=1)
     other = clean + change
-    assert along(clean, other).tolist() == along_share(clean, other).tolist() == [0, 0, 0]
-    assert across(clean, other).numpy() == pytest.approx(ratio.numpy(), rel=1e-14)
-    assert angle(clean, other).numpy() == pytest.approx(np.degrees(np.arctan(ratio.numpy())), rel=1e-13)
-    assert norm_change(clean, other).numpy() == pytest.approx(np.hypot(1, ratio.numpy()) - 1, rel=1e-13)
+    assert measured("along", clean, other).tolist() == measured("along_share", clean, other).tolist() == [0, 0, 0]
+    assert measured("across", clean, other).numpy() == pytest.approx(ratio.numpy(), rel=1e-14)
+    assert measured("angle", clean, other).numpy() == pytest.approx(np.degrees(np.arctan(ratio.numpy())), rel=1e-13)
+    assert measured("norm_change", clean, other).numpy() == pytest.approx(np.hypot(1, ratio.numpy()) - 1, rel=1e-13)
 
 
 @pytest.mark.parametrize("size", [1e-6, 1e-2, 1.0, 100.0])
@@ -152,19 +151,19 @@ def test_along_and_across_make_up_the_change(size):
     generator = torch.Generator().manual_seed(0)
     clean = torch.randn(50, 6, 4, 4, generator=generator)
     other = clean + size * torch.randn(50, 6, 4, 4, generator=generator)
-    lengths = along(clean, other).square() + across(clean, other).square()
-    torch.testing.assert_close(lengths, relative_error(clean, other).square(), rtol=1e-13, atol=0)
-    shares = along(clean, other).square() / relative_error(clean, other).square()
-    torch.testing.assert_close(along_share(clean, other), shares, rtol=1e-11, atol=0)
+    lengths = measured("along", clean, other).square() + measured("across", clean, other).square()
+    torch.testing.assert_close(lengths, measured("relative_error", clean, other).square(), rtol=1e-13, atol=0)
+    shares = measured("along", clean, other).square() / measured("relative_error", clean, other).square()
+    torch.testing.assert_close(measured("along_share", clean, other), shares, rtol=1e-11, atol=0)
     torch.testing.assert_close(
-        (1 + norm_change(clean, other)).square(),
-        (1 + along(clean, other)).square() + across(clean, other).square(),
+        (1 + measured("norm_change", clean, other)).square(),
+        (1 + measured("along", clean, other)).square() + measured("across", clean, other).square(),
         rtol=1e-13,
         atol=0,
     )
     torch.testing.assert_close(
-        angle(clean, other),
-        torch.rad2deg(torch.atan2(across(clean, other), 1 + along(clean, other))),
+        measured("angle", clean, other),
+        torch.rad2deg(torch.atan2(measured("across", clean, other), 1 + measured("along", clean, other))),
         rtol=1e-9,
         atol=0,
     )
@@ -172,28 +171,30 @@ def test_along_and_across_make_up_the_change(size):
     difference = other.double() - clean.double()
     part = part_along(clean, difference)
     lengths = clean.double().flatten(1).norm(dim=1)
-    torch.testing.assert_close((part / clean.double()).flatten(1).amax(1), along(clean, other), rtol=1e-9, atol=0)
     torch.testing.assert_close(
-        (difference - part).flatten(1).norm(dim=1), across(clean, other) * lengths, rtol=1e-12, atol=0
+        (part / clean.double()).flatten(1).amax(1), measured("along", clean, other), rtol=1e-9, atol=0
+    )
+    torch.testing.assert_close(
+        (difference - part).flatten(1).norm(dim=1), measured("across", clean, other) * lengths, rtol=1e-12, atol=0
     )
     assert part_along(torch.zeros(2, 3), torch.ones(2, 3)).tolist() == [[0, 0, 0]] * 2
 
 
 def test_equal_maps_have_not_changed():
     maps = torch.randn(4, 8, 5, 5)
-    for name, metric in METRICS.items():
-        measured = metric(maps, maps.clone())
-        assert measured.isnan().all() if name == "along_share" else measured.tolist() == [0, 0, 0, 0], name
+    for name in METRICS:
+        values = measured(name, maps, maps.clone())
+        assert values.isnan().all() if name == "along_share" else values.tolist() == [0, 0, 0, 0], name
 
 
 def test_opposite_maps():
     maps = torch.randn(100, 8, 5, 5)
-    assert cosine(maps, -2 * maps).max() <= 2
-    assert cosine(maps, -2 * maps).numpy() == pytest.approx(2, rel=1e-15)
-    assert angle(maps, -2 * maps).numpy() == pytest.approx(180, rel=1e-15)
-    assert norm_change(maps, -2 * maps).numpy() == pytest.approx(1, rel=1e-14)
-    assert along(maps, -2 * maps).numpy() == pytest.approx(-3, rel=1e-14)
-    euclidean = normalized_euclidean(maps, -2 * maps)
+    assert measured("cosine", maps, -2 * maps).max() <= 2
+    assert measured("cosine", maps, -2 * maps).numpy() == pytest.approx(2, rel=1e-15)
+    assert measured("angle", maps, -2 * maps).numpy() == pytest.approx(180, rel=1e-15)
+    assert measured("norm_change", maps, -2 * maps).numpy() == pytest.approx(1, rel=1e-14)
+    assert measured("along", maps, -2 * maps).numpy() == pytest.approx(-3, rel=1e-14)
+    euclidean = measured("normalized_euclidean", maps, -2 * maps)
     assert euclidean.numpy() == pytest.approx(3 * maps.double().flatten(1).norm(dim=1).numpy() / 200, rel=1e-12)
 
 
@@ -213,41 +214,41 @@ OF_ZEROS = {
 @pytest.mark.parametrize("name", METRICS)
 def test_maps_that_are_zero(name):
     zero, some = torch.zeros(4, 2, 2), torch.ones(4, 2, 2)
-    measured = METRICS[name](torch.stack([zero, zero, some]), torch.stack([zero, some, zero]))
-    assert measured.tolist() == pytest.approx(OF_ZEROS[name], nan_ok=True)
+    values = measured(name, torch.stack([zero, zero, some]), torch.stack([zero, some, zero]))
+    assert values.tolist() == pytest.approx(OF_ZEROS[name], nan_ok=True)
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_values_that_are_no_numbers_stay_visible(name):
     broken = torch.tensor([[1.0, float("nan")], [1.0, float("inf")], [3.0, 4.0]])
-    assert METRICS[name](torch.ones(3, 2), broken).isfinite().tolist() == [False, False, True]
-    assert METRICS[name](broken, torch.ones(3, 2)).isfinite().tolist() == [False, False, True]
+    assert measured(name, torch.ones(3, 2), broken).isfinite().tolist() == [False, False, True]
+    assert measured(name, broken, torch.ones(3, 2)).isfinite().tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_very_small_and_very_large_maps(name):
     maps = rectified(500, seed=6)
     other = turned(maps, 1e-4, 1.0, seed=7)
-    expected = float(METRICS[name](maps[None], other[None]))
+    expected = float(measured(name, maps[None], other[None]))
     for factor in (2.0**-100, 2.0**100):
-        measured = float(METRICS[name](factor * maps[None], factor * other[None]))
-        assert measured == pytest.approx(expected * (factor if name == "normalized_euclidean" else 1), rel=1e-12)
+        scaled = float(measured(name, factor * maps[None], factor * other[None]))
+        assert scaled == pytest.approx(expected * (factor if name == "normalized_euclidean" else 1), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_each_image_by_itself(name):
     clean, other = torch.randn(5, 3, 4, 4), torch.randn(5, 3, 4, 4)
-    together = METRICS[name](clean, other)
+    together = measured(name, clean, other)
     assert together.dtype == torch.float64 and together.shape == (5,)
-    alone = [float(METRICS[name](clean[i : i + 1], other[i : i + 1])) for i in range(5)]
+    alone = [float(measured(name, clean[i : i + 1], other[i : i + 1])) for i in range(5)]
     assert together.numpy() == pytest.approx(alone, rel=1e-12)
     if name in ("normalized_euclidean", "cosine", "angle"):
-        assert together.numpy() == pytest.approx(METRICS[name](other, clean).numpy(), rel=1e-12)
+        assert together.numpy() == pytest.approx(measured(name, other, clean).numpy(), rel=1e-12)
 
 
 def test_ne_d_is_divided_by_the_elements_of_one_map():
     clean, other = torch.zeros(2, 3, 4, 5), torch.full((2, 3, 4, 5), 2.0)
-    assert normalized_euclidean(clean, other).numpy() == pytest.approx(2 * 60**0.5 / 60)
+    assert measured("normalized_euclidean", clean, other).numpy() == pytest.approx(2 * 60**0.5 / 60)
 
 
 def test_gain_is_a_ratio_where_there_is_something_to_gain():
@@ -261,8 +262,8 @@ def test_a_metric_is_a_function_and_its_name(monkeypatch):
         monkeypatch.setattr(distances, registry, {})
 
     @distances.metric
-    def largest(clean, other):
-        return (other - clean).flatten(1).abs().amax(1).double()
+    def largest(change):
+        return change.difference.flatten(1).abs().amax(1)
 
     @distances.tap_to_tap
     def growth(here, before):
