@@ -1,0 +1,154 @@
+"""Training a denoiser from files, and denoising into them, against the same in memory; and the memory of both."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.inputs import adversaries, photographs
+from benchmarks.results import Result
+from benchmarks.timing import fastest, peak_memory
+from perturbflow.compute import prepare
+from perturbflow.denoisers import build_denoiser
+from perturbflow.denoising_job import denoise_to_file
+from perturbflow.evaluation import denoise
+from perturbflow.storage import image_writer, open_images
+from perturbflow.training import Resumable, train_denoiser
+
+MIX = {"fgsm_v1": 0.05, "fgsm_v2": 0.30, "ifgsm_v1": 0.05, "ifgsm_v2": 0.30, "mifgsm": 0.30}
+
+
+@dataclass(frozen=True)
+class Size:
+    """width: of the U-Net. n_images: of each set, for the time. few and many: for the memory, with a tiny network."""
+
+    width: int
+    batch: int
+    n_images: int
+    rounds: int
+    few: int
+    many: int
+
+
+SIZES = {"cpu": Size(64, 32, 96, 4, 1_000, 8_000), "cuda": Size(64, 32, 20_000, 3, 1_000, 8_000)}
+
+
+def run(device: torch.device) -> list[Result]:
+    size = SIZES[device.type]
+    with tempfile.TemporaryDirectory() as folder:
+        results = _rates(Path(folder), size, device)
+    if device.type == "cpu":
+        results += _memory(size)
+    return results
+
+
+def write_sets(folder: Path, n_images: int) -> dict[str, Path]:
+    """Clean images and five sets, float32, of which each image has the same perturbation's length as in an attack."""
+    files = {name: folder / f"{name}.h5" for name in ("clean", *MIX)}
+    for seed, (name, file) in enumerate(files.items()):
+        with image_writer(file, n_images, (64, 64, 3), "uint8" if name == "clean" else "float32", {}) as written:
+            for start in range(0, n_images, 500):
+                rows = slice(start, min(start + 500, n_images))
+                clean = photographs(rows.stop - rows.start, seed=start)
+                written["images"][rows] = clean if name == "clean" else adversaries(clean, seed=seed)
+            written["index"] = range(n_images)
+            written["label"] = [0] * n_images
+    return files
+
+
+def _network(width: int, device: torch.device) -> nn.Module:
+    torch.manual_seed(0)
+    return build_denoiser("unet", width).to(device).to(memory_format=torch.channels_last)
+
+
+def _epoch(
+    network: nn.Module, sets: Mapping[str, Any], batch: int, device: torch.device, path: Path, seed: int = 0
+) -> None:
+    clean, *adversarial = sets.values()
+    stage = {"epochs": 1, "learning_rate": 1e-5, "weight_decay": 1e-5, "schedule": "constant"}
+    settings = {"mix": MIX, "batch_size": batch, "precision": "auto", "stages": [stage]}
+    named = dict(zip(MIX, adversarial, strict=True))
+    train_denoiser(network, clean, named, settings, seed, device, Resumable(path, ""))
+    path.unlink()
+
+
+def _rates(folder: Path, size: Size, device: torch.device) -> list[Result]:
+    files = write_sets(folder, size.n_images)
+    stored = {name: open_images(file) for name, file in files.items()}
+    in_memory = {name: images[:] for name, images in stored.items()}
+    network = _network(size.width, device)
+    resume, adversarial, output = folder / "resume.pt", str(files["fgsm_v2"]), str(folder / "denoised.h5")
+
+    def only_denoise() -> None:
+        network.eval()
+        for _ in denoise(network, in_memory["fgsm_v2"], 256, device):
+            pass
+
+    def from_file_to_file() -> None:
+        denoise_to_file(network.eval(), adversarial, output, 256, device, {})
+
+    seconds = fastest(
+        {
+            "training": partial(_epoch, network, stored, size.batch, device, resume),
+            "training in memory": partial(_epoch, network, in_memory, size.batch, device, resume),
+            "denoising": from_file_to_file,
+            "denoising in memory": only_denoise,
+        },
+        size.rounds,
+        device,
+    )
+    return [
+        Result(
+            "denoisers",
+            f"U-Net of width {size.width} at 64 px, {what}",
+            size.n_images / seconds[what.split()[0]],
+            "images/s",
+            "in memory",
+            size.n_images / seconds[f"{what.split()[0]} in memory"],
+            seconds[what.split()[0]] / seconds[f"{what.split()[0]} in memory"],
+            "<= 1.05",
+        )
+        for what in ("training from five sets' files", "denoising from file to file")
+    ]
+
+
+def _memory(size: Size) -> list[Result]:
+    peaks: dict[str, dict[int, float]] = {"training": {}, "denoising": {}}
+    for n_images in (size.few, size.many):
+        with tempfile.TemporaryDirectory() as folder:
+            files = write_sets(Path(folder), n_images)
+            peaks["training"][n_images] = peak_memory(train_from_files, files, Path(folder) / "resume.pt")
+            peaks["denoising"][n_images] = peak_memory(denoise_file, str(files["fgsm_v2"]), f"{folder}/denoised.h5")
+    gigabytes = size.many * len(MIX) * 64 * 64 * 3 * 4 / 1e9
+    return [
+        Result(
+            "denoisers",
+            f"peak memory of {what} with {size.many} images a set, {gigabytes:.1f} GB in all",
+            of_sizes[size.many],
+            "MiB",
+            f"with {size.few}",
+            of_sizes[size.few],
+            of_sizes[size.many] / of_sizes[size.few],
+            "<= 1.05",
+        )
+        for what, of_sizes in peaks.items()
+    ]
+
+
+def train_from_files(files: Mapping[str, Path], resume: Path) -> None:
+    """An epoch with a network so small that thousands of images take seconds."""
+    device = prepare("cpu", 2)
+    _epoch(_network(2, device), {name: open_images(file) for name, file in files.items()}, 32, device, resume)
+
+
+def denoise_file(adversarial: str, output: str) -> None:
+    """Denoise a set with a network as small."""
+    device = prepare("cpu", 2)
+    denoise_to_file(_network(2, device).eval(), adversarial, output, 256, device, {})
