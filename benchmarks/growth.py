@@ -28,6 +28,7 @@ from benchmarks.timing import peak_memory, wait_for
 from perturbflow.attack_job import attack_to_file
 from perturbflow.attacks import own_attack
 from perturbflow.classifiers import build_classifier, load_classifier, save_classifier
+from perturbflow.compute import prepare
 from perturbflow.denoisers import build_denoiser, load_denoiser, save_denoiser
 from perturbflow.denoising_job import denoise_to_file
 from perturbflow.errors import mean_squared_errors
@@ -406,7 +407,7 @@ def memories(study: Study) -> dict[str, dict[int, float]]:
 
 def in_new_process(title: str, folder: Path, size: Size, device: str, n_images: int) -> None:
     """One of the stages whose memory does not grow."""
-    IN_BOUNDED_MEMORY[title](Study(folder, size, torch.device(device)), n_images)
+    IN_BOUNDED_MEMORY[title](Study(folder, size, prepare(device, torch.get_num_threads())), n_images)
 
 
 def curves_of(stages: Sequence[Stage], study: Study, rounds: int) -> dict[str, Curve]:
