@@ -63,19 +63,19 @@ def write_sets(folder: Path, n_images: int) -> dict[str, Path]:
     return files
 
 
-def _network(width: int, device: torch.device) -> nn.Module:
+def unet(width: int, device: torch.device) -> nn.Module:
+    """An untrained U-Net."""
     torch.manual_seed(0)
     return build_denoiser("unet", width).to(device).to(memory_format=torch.channels_last)
 
 
-def _epoch(
-    network: nn.Module, sets: Mapping[str, Any], batch: int, device: torch.device, path: Path, seed: int = 0
-) -> None:
+def train_epoch(network: nn.Module, sets: Mapping[str, Any], batch: int, device: torch.device, path: Path) -> None:
+    """One epoch on the sets, the clean images first, with its state saved at `path`."""
     clean, *adversarial = sets.values()
     stage = {"epochs": 1, "learning_rate": 1e-5, "weight_decay": 1e-5, "schedule": "constant"}
     settings = {"mix": MIX, "batch_size": batch, "precision": "auto", "stages": [stage]}
     named = dict(zip(MIX, adversarial, strict=True))
-    train_denoiser(network, clean, named, settings, seed, device, Resumable(path, ""))
+    train_denoiser(network, clean, named, settings, 0, device, Resumable(path, ""))
     path.unlink()
 
 
@@ -83,7 +83,7 @@ def _rates(folder: Path, size: Size, device: torch.device) -> list[Result]:
     files = write_sets(folder, size.n_images)
     stored = {name: open_images(file) for name, file in files.items()}
     in_memory = {name: images[:] for name, images in stored.items()}
-    network = _network(size.width, device)
+    network = unet(size.width, device)
     resume, adversarial, output = folder / "resume.pt", str(files["fgsm_v2"]), str(folder / "denoised.h5")
 
     def only_denoise() -> None:
@@ -96,8 +96,8 @@ def _rates(folder: Path, size: Size, device: torch.device) -> list[Result]:
 
     seconds = fastest(
         {
-            "training": partial(_epoch, network, stored, size.batch, device, resume),
-            "training in memory": partial(_epoch, network, in_memory, size.batch, device, resume),
+            "training": partial(train_epoch, network, stored, size.batch, device, resume),
+            "training in memory": partial(train_epoch, network, in_memory, size.batch, device, resume),
             "denoising": from_file_to_file,
             "denoising in memory": only_denoise,
         },
@@ -145,10 +145,10 @@ def _memory(size: Size) -> list[Result]:
 def train_from_files(files: Mapping[str, Path], resume: Path) -> None:
     """An epoch with a network so small that thousands of images take seconds."""
     device = prepare("cpu", 2)
-    _epoch(_network(2, device), {name: open_images(file) for name, file in files.items()}, 32, device, resume)
+    train_epoch(unet(2, device), {name: open_images(file) for name, file in files.items()}, 32, device, resume)
 
 
 def denoise_file(adversarial: str, output: str) -> None:
     """Denoise a set with a network as small."""
     device = prepare("cpu", 2)
-    denoise_to_file(_network(2, device).eval(), adversarial, output, 256, device, {})
+    denoise_to_file(unet(2, device).eval(), adversarial, output, 256, device, {})

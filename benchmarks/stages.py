@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 
 from benchmarks.results import save
@@ -13,5 +14,6 @@ STAGES = ("attack", "distances", "training", "denoisers", "files", "workflow", "
 
 def run_stage(stage: str, device: str, threads: int, file: Path) -> None:
     """Run one stage's benchmarks and save their results. Modules of other stages are not imported."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # jobs that are measured would draw their progress into the table
     selected = prepare(device, threads)
     save(importlib.import_module(f"benchmarks.{stage}").run(selected), file)
