@@ -115,7 +115,9 @@ def test_the_code_of_the_controls_reruns_the_control_alone(study: Study) -> None
 
 
 def test_the_code_of_the_distances_reruns_measuring_alone(study: Study) -> None:
-    study.edit("perturbflow/distances.py", "change.difference.shape[1:].numel()", "(0 + change.difference.shape[1:].numel())")
+    study.edit(
+        "perturbflow/distances.py", "change.difference.shape[1:].numel()", "(0 + change.difference.shape[1:].numel())"
+    )
     measure = [f"measure classifier=resnetv2_50, adversarial_set={name}" for name in SETS]
     assert study.run() == Counter([*measure, *OF_ALL_SETS, *OF_FGSM])
 
