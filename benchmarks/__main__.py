@@ -10,15 +10,18 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.results import load, table
+from benchmarks.results import load, record, table
 from benchmarks.stages import STAGES, run_stage
 from perturbflow.compute import prepare
+
+PAGE = Path("docs/performance.md")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("stages", nargs="*", metavar="stage", help=f"of {', '.join(STAGES)}; all where none is named")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--record", action="store_true", help=f"write all that was ever measured here into {PAGE}")
     arguments = parser.parse_args()
     if unknown := set(arguments.stages) - set(STAGES):
         parser.error(f"unknown stage {', '.join(sorted(unknown))}; known: {', '.join(STAGES)}")
@@ -39,6 +42,10 @@ def main() -> None:
             raise SystemExit(f"stage {stage} failed; its traceback is above")
     print(f"\n{machine(device)}\n")
     print(table(result for file in files for result in load(file)))
+    if arguments.record:
+        measured = [file for stage in STAGES if (file := folder / f"{stage}.json").exists()]
+        results = table(result for file in measured for result in load(file))
+        record(PAGE, device, f"{machine(device)}\n\n{results}")
 
 
 def machine(device: str) -> str:

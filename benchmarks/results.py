@@ -70,3 +70,13 @@ def save(results: Sequence[Result], path: Path) -> None:
 def load(path: Path) -> list[Result]:
     """Results that `save` wrote."""
     return [Result(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def record(page: Path, device: str, text: str) -> None:
+    """Replace what a page says between its marks for a device. Raises ValueError where it lacks them."""
+    begin, end = f"<!-- measured: {device} -->\n", "<!-- end -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
+        raise ValueError(f"{page} has no place for results of {device}: {begin.strip()} ... {end}")
+    page.write_text(f"{before}{begin}\n{text}\n\n{end}{after}", encoding="utf-8")

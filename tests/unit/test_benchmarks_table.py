@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.results import Result, load, save, table
+from benchmarks.results import Result, load, record, save, table
 from benchmarks.timing import fastest, peak_memory
 
 MEBIBYTE = 2**20
@@ -71,3 +71,16 @@ def test_what_was_not_measured_says_so_and_results_survive(tmp_path):
     cells = [cell.strip() for cell in first.strip("|").split("|")]
     assert cells == ["attack", "FGSM", "12.35", "s", "foolbox", "24.7", "2.001", ">= 2", "yes"]
     assert "not measured" in second
+
+
+def test_a_page_keeps_the_results_of_each_device(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- measured: cpu -->\nold\n<!-- end -->\n<!-- measured: cuda -->\n<!-- end -->\nafter\n")
+    for text in ("other", "new"):
+        record(page, "cpu", text)
+    record(page, "cuda", "fast")
+    lines = [line for line in page.read_text().splitlines() if line]
+    cpu, cuda = ["<!-- measured: cpu -->", "new", "<!-- end -->"], ["<!-- measured: cuda -->", "fast", "<!-- end -->"]
+    assert lines == ["before", *cpu, *cuda, "after"]
+    with pytest.raises(ValueError, match="no place for results of mps"):
+        record(page, "mps", "none")
