@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.inputs import adversaries, photographs
+from benchmarks.inputs import write_images
 from benchmarks.results import Result
 from benchmarks.timing import fastest, peak_memory
 from perturbflow.compute import prepare
 from perturbflow.denoisers import build_denoiser
 from perturbflow.denoising_job import denoise_to_file
 from perturbflow.evaluation import denoise
-from perturbflow.storage import image_writer, open_images
+from perturbflow.storage import open_images
 from perturbflow.training import Resumable, train_denoiser
 
 MIX = {"fgsm_v1": 0.05, "fgsm_v2": 0.30, "ifgsm_v1": 0.05, "ifgsm_v2": 0.30, "mifgsm": 0.30}
@@ -49,20 +49,6 @@ def run(device: torch.device) -> list[Result]:
     return results
 
 
-def write_sets(folder: Path, n_images: int) -> dict[str, Path]:
-    """Clean images and five sets, float32, of which each image has the same perturbation's length as in an attack."""
-    files = {name: folder / f"{name}.h5" for name in ("clean", *MIX)}
-    for seed, (name, file) in enumerate(files.items()):
-        with image_writer(file, n_images, (64, 64, 3), "uint8" if name == "clean" else "float32", {}) as written:
-            for start in range(0, n_images, 500):
-                rows = slice(start, min(start + 500, n_images))
-                clean = photographs(rows.stop - rows.start, seed=start)
-                written["images"][rows] = clean if name == "clean" else adversaries(clean, seed=seed)
-            written["index"] = range(n_images)
-            written["label"] = [0] * n_images
-    return files
-
-
 def unet(width: int, device: torch.device) -> nn.Module:
     """An untrained U-Net."""
     torch.manual_seed(0)
@@ -80,7 +66,7 @@ def train_epoch(network: nn.Module, sets: Mapping[str, Any], batch: int, device:
 
 
 def _rates(folder: Path, size: Size, device: torch.device) -> list[Result]:
-    files = write_sets(folder, size.n_images)
+    files = write_images(folder, tuple(MIX), size.n_images)
     stored = {name: open_images(file) for name, file in files.items()}
     in_memory = {name: images[:] for name, images in stored.items()}
     network = unet(size.width, device)
@@ -123,7 +109,7 @@ def _memory(size: Size) -> list[Result]:
     peaks: dict[str, dict[int, float]] = {"training": {}, "denoising": {}}
     for n_images in (size.few, size.many):
         with tempfile.TemporaryDirectory() as folder:
-            files = write_sets(Path(folder), n_images)
+            files = write_images(Path(folder), tuple(MIX), n_images)
             peaks["training"][n_images] = peak_memory(train_from_files, files, Path(folder) / "resume.pt")
             peaks["denoising"][n_images] = peak_memory(denoise_file, str(files["fgsm_v2"]), f"{folder}/denoised.h5")
     gigabytes = size.many * len(MIX) * 64 * 64 * 3 * 4 / 1e9

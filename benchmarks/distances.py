@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.inputs import adversaries, classifier, photographs
+from benchmarks.inputs import classifier, write_images
 from benchmarks.results import Result
 from benchmarks.timing import fastest, peak_memory
 from perturbflow.compute import prepare
 from perturbflow.distances import ALL_METRICS
 from perturbflow.evaluation import batches_of
 from perturbflow.measuring import layer_distances
-from perturbflow.storage import image_writer, open_images
+from perturbflow.storage import open_images
 
 OF_THE_PAPER = ["normalized_euclidean", "cosine"]
 CONDITIONS = ("none", "fusionnet", "unet")
@@ -41,24 +41,12 @@ def run(device: torch.device) -> list[Result]:
     size = SIZES[device.type]
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        files = write_versions(Path(folder), size.n_images)
+        files = write_images(Path(folder), CONDITIONS, size.n_images)
         for architecture in ("resnetv2_50", "densenet201"):
             results += _against_passes(architecture, files, size, device)
         if device.type == "cpu":
             results += _memory(Path(folder), size)
     return results
-
-
-def write_versions(folder: Path, n_images: int) -> dict[str, Path]:
-    """Files of clean images and of what stands for their versions under each condition."""
-    files = {name: folder / f"{name}_{n_images}.h5" for name in ("clean", *CONDITIONS)}
-    for seed, (name, file) in enumerate(files.items()):
-        with image_writer(file, n_images, (64, 64, 3), "uint8" if name == "clean" else "float32", {}) as written:
-            for start in range(0, n_images, 500):
-                rows = slice(start, min(start + 500, n_images))
-                clean = photographs(rows.stop - rows.start, seed=start)
-                written["images"][rows] = clean if name == "clean" else adversaries(clean, seed=seed)
-    return files
 
 
 def _against_passes(architecture: str, files: Mapping[str, Path], size: Size, device: torch.device) -> list[Result]:
@@ -107,7 +95,7 @@ def _against_passes(architecture: str, files: Mapping[str, Path], size: Size, de
 def _memory(folder: Path, size: Size) -> list[Result]:
     peaks = {}
     for n_images in (size.few, size.many):
-        files = write_versions(folder, n_images)
+        files = write_images(folder, CONDITIONS, n_images)
         peaks[n_images] = {
             what: peak_memory(measure_files, files, metrics)
             for what, metrics in (("NE-D and COS-D", OF_THE_PAPER), ("all metrics", list(ALL_METRICS)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from perturbflow.classifiers import Classifier, build_classifier
-from perturbflow.storage import Array
+from perturbflow.storage import Array, image_writer
 
 N_CLASSES = 200
 SIZE = 64
@@ -40,6 +42,20 @@ def adversaries(clean: Array, step: float = 0.255, max_steps: int = 20, seed: in
     steps = generator.integers(1, max_steps + 1, size=(len(clean), 1, 1, 1)).astype(np.float32)
     signs = generator.integers(0, 2, size=clean.shape, dtype=np.int8) * 2 - 1
     return np.clip(clean + np.float32(step) * steps * signs, 0, 255).astype(np.float32)
+
+
+def write_images(folder: Path, names: Sequence[str], n_images: int) -> dict[str, Path]:
+    """By its name a file of images each: the first, `clean`, as they are, the others as adversaries, float32."""
+    files = {name: folder / f"{name}_{n_images}.h5" for name in ("clean", *names)}
+    for seed, (name, file) in enumerate(files.items()):
+        with image_writer(file, n_images, (SIZE, SIZE, 3), "uint8" if name == "clean" else "float32", {}) as written:
+            for start in range(0, n_images, 500):
+                rows = slice(start, min(start + 500, n_images))
+                clean = photographs(rows.stop - rows.start, seed=start)
+                written["images"][rows] = clean if name == "clean" else adversaries(clean, seed=seed)
+            written["index"] = np.arange(n_images)
+            written["label"] = np.zeros(n_images, dtype=np.int64)
+    return files
 
 
 def classifier(architecture: str, device: torch.device, frozen: bool = True, **options: Any) -> Classifier:
