@@ -1,5 +1,6 @@
 # make demo   the whole study on small data: no download, no GPU
 # make test   all checks and tests
+# make test-slurm  a small study on a SLURM of one node, which it installs and starts (Debian, Ubuntu; root)
 # make bench  measure speed and memory against their bounds, on a GPU where there is one
 # make lint   the checks alone
 # make format write the code as the checks want it
@@ -18,7 +19,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test bench lint format docs lock clean
+.PHONY: demo test test-slurm bench lint format docs lock clean
 
 demo: .venv/.installed
 	snakemake --configfile config/demo.yaml --cores $(CORES)
@@ -28,6 +29,12 @@ demo: .venv/.installed
 
 test: lint
 	python -m pytest
+
+# The traps end the cluster whatever ends the tests; dash runs the one of EXIT only if those of signals exit.
+test-slurm: .venv/.installed-dev
+	python -m tests.slurm.cluster install
+	@trap 'python -m tests.slurm.cluster stop' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
+	timeout --foreground --kill-after=60 3600 python -m pytest tests/slurm
 
 bench: .venv/.installed-dev
 	python -m benchmarks
@@ -51,6 +58,8 @@ lock: .venv/bin/python
 	$(PIP) uv==0.13.9
 	$(LOCK) --output-file requirements.txt requirements.in
 	$(LOCK) --constraint requirements.txt --output-file requirements-dev.txt requirements-dev.in
+	$(MAKE) .venv/.installed-dev
+	$(BIN)/python envs/lock.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

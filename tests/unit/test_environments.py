@@ -1,5 +1,7 @@
 import ast
+import platform
 import re
+import runpy
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -30,8 +32,38 @@ def environment(path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
-def test_conda_environments_have_the_versions_of_the_requirements(path: Path) -> None:
-    assert environment(path).items() <= requirements("requirements.in").items()
+def test_conda_environments_are_what_conda_takes(path: Path) -> None:
+    specification = yaml.safe_load(path.read_text())
+    *packages, of_pip = specification["dependencies"]
+
+    assert specification.keys() == {"channels", "dependencies"}
+    assert specification["channels"] == ["conda-forge", "nodefaults"]
+    # To conda, `3.11` would be any 3.11.x, and a package of `pip:` without pip itself would be a warning.
+    assert [re.fullmatch(r"(\w+)=\d+(\.\d+)+", package)[1] for package in packages] == ["python", "pip"]  # type: ignore[index]
+    assert packages[0].count(".") == 2
+    assert of_pip.keys() == {"pip"}
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_conda_environments_have_the_lines_of_the_locked_requirements(path: Path) -> None:
+    lines = set((ROOT / "requirements.txt").read_text().splitlines())
+
+    assert set(yaml.safe_load(path.read_text())["dependencies"][-1]["pip"]) <= lines
+
+
+@pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="what packages need is another on this machine"
+)
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_conda_environments_have_all_that_their_packages_need(path: Path) -> None:
+    lock = runpy.run_path(str(ROOT / "envs/lock.py"))
+
+    assert path.read_text() == lock["environment"](path.stem), "run `python envs/lock.py`"
+
+
+def test_figures_need_no_torch() -> None:
+    assert "torch" in environment(ROOT / "envs/torch.yaml")
+    assert "torch" not in environment(ROOT / "envs/figures.yaml")
 
 
 @pytest.mark.parametrize("name", ["requirements", "requirements-dev"])
@@ -47,15 +79,6 @@ def test_tests_run_with_the_versions_of_the_workflow() -> None:
 def test_requirements_name_no_place_to_install_from(path: Path) -> None:
     for line in path.read_text().splitlines():
         assert line.startswith(("#", "-r ")) or not re.search(r"://|^-|/", line)
-
-
-def test_every_rule_that_takes_a_gpu_gets_the_partition_of_gpus() -> None:
-    rules = "\n".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
-    with_gpu = re.findall(r"^rule (\w+):(?:(?!\nrule ).)*?gpu=GPU", rules, re.DOTALL | re.MULTILINE)
-    assert "measure" in with_gpu
-    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["set-resources"]
-    assert set(with_gpu) == set(profile)
-    assert all(resources["slurm_partition"] == "gpu" and resources["gpu"] == 1 for resources in profile.values())
 
 
 def imported_packages(file: Path) -> set[str]:
