@@ -540,7 +540,9 @@ def save_classifier(path: Path, classifier: Classifier, description: Mapping[str
     description: architecture, n_classes, input_size, options, taps and normalization, as for `build_classifier`, and
     anything else.
     """
-    torch.save({**description, "network": classifier.network.state_dict()}, path)
+    # Into an open file: given a path, torch writes the path's name as well, and equal weights would have other digests.
+    with path.open("wb") as file:
+        torch.save({**description, "network": classifier.network.state_dict()}, file)
 
 
 @building_networks

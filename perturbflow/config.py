@@ -117,7 +117,7 @@ def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
     _fill_defaults(complete, load_schema())
     # Own entries are checked before the merge, so that a mistake in the defaults is told once.
     mistakes = [*_schema_mistakes(complete), *_set_mistakes(complete), *_denoiser_mistakes(complete)]
-    mistakes.extend(_figure_mistakes(complete))
+    mistakes.extend([*_figure_mistakes(complete), *_compute_mistakes(complete)])
     classifiers = _mapping(_mapping(config).get("classifiers"))
     for name, entry in classifiers.items():
         merged = merge(_mapping(config.get("classifier_defaults")), _mapping(entry))
@@ -277,6 +277,19 @@ def _figure_mistakes(config: Any) -> Iterator[str]:
                 f"{_written(('figures', name, 'denoisers'))}: {len(denoisers)} denoisers, but {FIGURE_DENOISERS} line "
                 "styles; name fewer"
             )
+
+
+def _compute_mistakes(config: Any) -> Iterator[str]:
+    """Shards that do not end with a batch: their results would not be those of the whole set."""
+    compute = _mapping(_mapping(config).get("compute"))
+    n_images, batch_size = compute.get("images_per_shard"), compute.get("batch_size")
+    if not (isinstance(n_images, int) and isinstance(batch_size, int) and min(n_images, batch_size) > 0):
+        return
+    if n_images % batch_size:
+        yield (
+            f"compute.images_per_shard: {n_images} is no multiple of compute.batch_size, {batch_size}; "
+            f"write {math.ceil(n_images / batch_size) * batch_size}"
+        )
 
 
 def _checker(config: Any) -> Any:

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from perturbflow.storage import Array, DataSplit
+from perturbflow.storage import Array, DataSplit, image_writer, write_labels
 
 SPLITS = ("train", "val")
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -79,29 +79,48 @@ def list_splits(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
 
 
 def decode(images: ImageList, image_size: int, threads: int = 1, description: str = "images") -> DataSplit:
-    """Decode listed images to RGB pixels: uint8, (N, image_size, image_size, 3), 0..255.
+    """The listed images as `decode_into` gives them, in memory."""
+    pixels = np.empty((len(images.ids), image_size, image_size, 3), np.uint8)
+    decode_into(pixels, images, threads, description)
+    return DataSplit(pixels, images.labels, images.ids, images.class_names)
 
+
+def decode_to_file(
+    path: str | Path,
+    attributes: Mapping[str, Any],
+    images: ImageList,
+    image_size: int,
+    threads: int = 1,
+    description: str = "images",
+) -> None:
+    """Write the listed images as `data/<split>.h5`; a few are in memory at once. Raises as `decode_into`."""
+    with image_writer(path, len(images.ids), (image_size, image_size, 3), "uint8", attributes) as file:
+        decode_into(file["images"], images, threads, description)
+        write_labels(file, images.labels, images.ids, images.class_names)
+
+
+def decode_into(pixels: Any, images: ImageList, threads: int = 1, description: str = "images") -> None:
+    """Decode listed images to RGB pixels, 0..255.
+
+    pixels: what they are written into, uint8 (N, image_size, image_size, 3), an array or a dataset of HDF5.
     A picture of another size is resized to that length of its shorter side (bilinear, antialiased) and
     cropped at its centre. Grayscale is repeated in the three channels, transparency dropped, a camera's
     orientation tag passed over. A progress bar goes to stderr.
     Raises DataError, naming the image, where one cannot be decoded or has more than 8 bits a channel.
     """
-    n_images = len(images.ids)
-    pixels = np.empty((n_images, image_size, image_size, 3), np.uint8)
+    n_images, image_size = pixels.shape[:2]
 
-    def fill(rows: range) -> int:
-        for row in rows:
-            pixels[row] = _read_pixels(images, images.ids[row], image_size)
-        return len(rows)
+    def fill(start: int) -> int:
+        names = images.ids[start : start + IMAGES_PER_TASK]
+        pixels[start : start + len(names)] = np.stack([_read_pixels(images, name, image_size) for name in names])
+        return len(names)
 
-    tasks = [range(n_images)[start : start + IMAGES_PER_TASK] for start in range(0, n_images, IMAGES_PER_TASK)]
     with (
         ThreadPoolExecutor(threads) as pool,
         tqdm(total=n_images, desc=description, unit=" images") as progress,
     ):
-        for n_done in pool.map(fill, tasks):
+        for n_done in pool.map(fill, range(0, n_images, IMAGES_PER_TASK)):
             progress.update(n_done)
-    return DataSplit(pixels, images.labels, images.ids, images.class_names)
 
 
 def _read_pixels(images: ImageList, name: str, image_size: int) -> Array:

@@ -197,7 +197,8 @@ def build_denoiser(
 
 def save_denoiser(path: Path, denoiser: Denoiser | ImportedDenoiser, description: Mapping[str, Any]) -> None:
     """Write a checkpoint. description: the arguments of `build_denoiser`, and anything else."""
-    torch.save({**description, "network": denoiser.network.state_dict()}, path)
+    with path.open("wb") as file:  # for equal bytes, as save_classifier says
+        torch.save({**description, "network": denoiser.network.state_dict()}, file)
 
 
 @building_networks

@@ -1,11 +1,15 @@
 """A job from start to end, and its log: everything it prints, its CPU time, and the traceback if it fails.
 
+Where the first Snakemake was killed and its job lives on, a second one starts that job again. The later job waits for
+the earlier one, so that no file is written by two.
+
 Scripts import this module before all others: garbage is not collected from here until the log opens. What imports make
 stays to the end, and to walk over it again and again took a third of the CPU time of importing torch.
 """
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import logging
 import os
@@ -23,12 +27,15 @@ gc.disable()
 
 
 def run_job(main: Callable[[], None], log: str | Path) -> NoReturn:
-    """Run a script's `main` with its log, and end the process.
+    """Run a script's `main` with its log, as the only job that has this log, and end the process.
 
     Of a job that did not fail, Python's own end is left out: to take apart, object by object, what torch and timm
     made was 0.2 of 2 CPU seconds. So `atexit` does nothing, and threads that still run end at once.
     """
     with log_to(log):
+        if "SLURM_JOB_ID" in os.environ:
+            logging.info("SLURM job %s on %s, GPUs: %s", os.environ["SLURM_JOB_ID"], os.uname().nodename, _slurm_gpus())
+        _wait_for_others(Path(log))
         main()
     _flush((sys.stdout, sys.stderr))
     os._exit(0)
@@ -48,6 +55,7 @@ def log_to(path: str | Path) -> Iterator[None]:
     gc.enable()
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # as Snakemake does: what still writes the old one must not write into this one
     streams = (sys.stdout, sys.stderr)
     consoles = [os.dup(descriptor) for descriptor in (1, 2)]
     with path.open("wb", buffering=0) as file:
@@ -75,6 +83,44 @@ def log_to(path: str | Path) -> Iterator[None]:
             for descriptor, console in zip((1, 2), consoles, strict=True):
                 os.dup2(console, descriptor)
                 os.close(console)
+
+
+def _slurm_gpus() -> str:
+    """The GPUs that SLURM gave to this job, by their numbers."""
+    variables = ("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
+    return next((os.environ[name] for name in variables if os.environ.get(name)), "none")
+
+
+def _wait_for_others(log: Path) -> None:
+    """Wait until no other process runs a job with this log, and keep others waiting until this process ends.
+
+    The lock is flock's, which ends with its process however that ends, and which waits without polling. It is on a
+    hidden file beside the log, as Snakemake removes the log itself. That file stays: to remove it would let two jobs
+    hold locks on two files of one name. It tells who holds it, in the words that a waiting job uses.
+    Where the file system cannot lock, a warning says so and the job goes on.
+    """
+    lock = log.with_name(f".{log.name}.lock")
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)  # open until the process ends
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 1000, 0).decode(errors="replace") or "another process"
+            logging.warning("This job waits for the end of one that makes the same files: %s", holder)
+            since = time.monotonic()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            logging.info("That job has ended after %.0f s of waiting", time.monotonic() - since)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, _name_of_this_process().encode(), 0)
+    except OSError as error:
+        logging.warning("Nothing keeps a second job from making the same files: cannot lock %s (%s)", lock, error)
+
+
+def _name_of_this_process() -> str:
+    host, slurm_job = os.uname().nodename, os.environ.get("SLURM_JOB_ID")
+    if slurm_job:
+        return f"SLURM job {slurm_job} (process {os.getpid()} on {host}); to end it: scancel {slurm_job}"
+    return f"process {os.getpid()} on {host}; to end it: kill {os.getpid()}"
 
 
 def _cpu_seconds() -> float:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import json
 import math
 import os
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +19,10 @@ import h5py
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+
+# Attributes that say where a shard was made, not what it is: a set may be begun before an update and ended after it.
+MAY_DIFFER = ("versions", "git_commit")
+BYTES_AT_ONCE = 2**26  # copied from shards
 
 
 class BadFileError(ValueError):
@@ -86,11 +91,11 @@ def image_writer(
     """Create an HDF5 file with an empty `images` dataset (n_images, *image_shape); add the rest yourself.
 
     The images are stored contiguously and uncompressed, so that any reader opens them without a plugin and
-    `open_images` can read random rows at memory speed.
+    `open_images` can read random rows at memory speed. What is written in the same order gives the same bytes.
     """
     with whole_file(path) as temporary, h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
         file.create_dataset("images", (n_images, *image_shape), dtype)
-        for name, value in attributes.items():
+        for name, value in sorted(attributes.items()):
             file.attrs[name] = value
         yield file
 
@@ -196,22 +201,96 @@ def write_split(path: str | Path, split: DataSplit, attributes: Mapping[str, Any
     n_images, height, width, channels = split.images.shape
     with image_writer(path, n_images, (height, width, channels), "uint8", attributes) as file:
         file["images"][:] = split.images
-        file["label"] = split.labels.astype("int64")
-        file.create_dataset("id", data=split.ids, dtype=h5py.string_dtype())
-        file.create_dataset("class_name", data=split.class_names, dtype=h5py.string_dtype())
+        write_labels(file, split.labels, split.ids, split.class_names)
 
 
-def read_split(path: str | Path) -> DataSplit:
-    """Read a `data/<split>.h5` into memory.
+def write_labels(file: h5py.File, labels: Array, ids: list[str], class_names: list[str]) -> None:
+    """Write what a data split has beside its images; as for DataSplit."""
+    file["label"] = labels.astype("int64")
+    file.create_dataset("id", data=ids, dtype=h5py.string_dtype())
+    file.create_dataset("class_name", data=class_names, dtype=h5py.string_dtype())
 
-    Raises FileNotFoundError or BadFileError, naming the file, where it is missing or not a data split.
+
+def read_split(path: str | Path, rows: range | None = None) -> DataSplit:
+    """Read a `data/<split>.h5` into memory: the images of these rows, or all.
+
+    Raises FileNotFoundError or BadFileError, naming the file, where it is missing, not a data split, or has fewer rows.
     """
     with _open(path, ("images", "label", "id", "class_name")) as file:
         if file["images"].dtype != np.uint8 or file["images"].ndim != 4:
             raise BadFileError(f"{path}: images must be uint8 (N, H, W, 3), found {file['images']}.")
+        taken = checked_rows(path, len(file["images"]), rows)
         return DataSplit(
-            file["images"][:],
-            file["label"][:],
-            file["id"].asstr()[:].tolist(),
+            file["images"][taken],
+            file["label"][taken],
+            file["id"].asstr()[taken].tolist(),
             file["class_name"].asstr()[:].tolist(),
         )
+
+
+def checked_rows(path: str | Path, n_images: int, rows: range | None) -> slice:
+    """The rows of a file of `n_images` images, consecutive ones or, by None, all, as a slice.
+
+    Raises BadFileError where the file has fewer.
+    """
+    if rows is None:
+        return slice(0, n_images)
+    if rows.stop > n_images:
+        raise BadFileError(f"{path} has {n_images} images; asked for {rows.start}..{rows.stop - 1}. Run again.")
+    return slice(rows.start, rows.stop)
+
+
+def join_shards(shards: Sequence[str | Path], path: str | Path, n_images: int, attributes: Mapping[str, Any]) -> None:
+    """Write the rows of several files of images, one file after another, as one file; a few are in memory at once.
+
+    The file has the bytes of one that was written at once, so that what is made of it has the same digests.
+
+    shards: files with the same datasets, whose `index` runs in all from 0 to n_images - 1. attributes: of the new
+    file, beside those that all shards have. `versions` and `git_commit`, in which shards may differ, are the first
+    shard's; if they differ, `versions_of_shards` or `git_commit_of_shards` has them all, as JSON.
+
+    Raises FileNotFoundError or BadFileError, naming the file, where a shard is missing, is not what follows the one
+    before it, or was made from something else than the first.
+    """
+    with _open(shards[0], ("images", "index")) as first:
+        shape, dtype = first["images"].shape[1:], str(first["images"].dtype)
+        # HDF5 lists them by name; they lie in the order in which they were written.
+        names = sorted(set(first) - {"images"}, key=lambda name: first[name].id.get_offset())
+    parts = [read_columns(shard, *names) for shard in shards]
+    columns = {name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)}
+    if not np.array_equal(columns["index"], np.arange(n_images)):
+        raise BadFileError(
+            f"{path}: the shards {shards[0]} to {shards[-1]} are not those of {n_images} images. Run again."
+        )
+    n_at_once = max(1, BYTES_AT_ONCE // (np.dtype(dtype).itemsize * math.prod(shape)))
+    with image_writer(path, n_images, shape, dtype, {**_common_attributes(shards), **attributes}) as file:
+        row = 0
+        for shard in shards:
+            images = open_images(shard)
+            for start in range(0, len(images), n_at_once):
+                block = images[start : start + n_at_once]
+                file["images"][row : row + len(block)] = block
+                row += len(block)
+        for name, values in columns.items():
+            file[name] = values
+
+
+def _common_attributes(shards: Sequence[str | Path]) -> dict[str, Any]:
+    """The attributes of a file that is joined from shards, as `join_shards` says."""
+    common: dict[str, Any] = {}
+    differing: dict[str, list[str]] = {}
+    for shard in shards:
+        with _open(shard, ()) as file:
+            attributes = dict(file.attrs)
+        common = common or attributes
+        if attributes.keys() != common.keys():
+            raise BadFileError(f"{shard} has not the attributes of {shards[0]}; delete both and run again.")
+        for name, value in attributes.items():
+            if value == common[name]:
+                continue
+            if name not in MAY_DIFFER:
+                raise BadFileError(f"{shard}: its {name} is not that of {shards[0]}; delete both and run again.")
+            differing.setdefault(name, [common[name]])
+            if value not in differing[name]:
+                differing[name].append(value)
+    return common | {f"{name}_of_shards": json.dumps(values) for name, values in differing.items()}

@@ -881,6 +881,14 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
 # ------------------------------------------------------------------------------------------------ checkpoints
 
 
+def test_equal_weights_make_equal_files(tmp_path):
+    torch.manual_seed(0)
+    classifier = build_classifier("resnet18", 3, 32, "none", {"blocks": [1, 1, 1, 1], "width": 0.125})
+    for name in ("one.part", "another.part"):
+        save_classifier(tmp_path / name, classifier, {"architecture": "resnet18"})
+    assert (tmp_path / "one.part").read_bytes() == (tmp_path / "another.part").read_bytes()
+
+
 @every_architecture
 def test_a_saved_classifier_is_loaded_with_equal_logits(name, tmp_path):
     classifier = copy.deepcopy(shared(name)).train()

@@ -249,6 +249,10 @@ MISTAKES = [
         {**yaml.safe_load(SMALL)["denoisers"]["unet"], "loss": "features", "guide": "one"},
         "denoisers.fgd.loss: the guide has one feature map, its logits; ",
     ),
+    # shards
+    ("compute.images_per_shard", 0, "compute.images_per_shard: must be at least 1, got 0"),
+    ("compute", {"images_per_shard": 1000}, "compute.images_per_shard: 1000 is no multiple of compute.batch_size, 256"),
+    ("compute", {"images_per_shard": 1000, "batch_size": 300}, "...: 1000 is no multiple of ..., 300; write 1200"),
     # networks
     (
         "classifiers.vgg19",
@@ -352,6 +356,13 @@ def test_an_adaptive_set_may_train_another_denoiser(config: dict[str, Any]) -> N
     config["denoisers"]["second"] = {**config["denoisers"]["unet"], "mix": {"adaptive": 1.0}}
 
     assert resolve_config(config)["denoisers"]["second"]["mix"] == {"adaptive": 1.0}
+
+
+@pytest.mark.parametrize("images_per_shard", [None, 50, 1000])
+def test_shards_are_whole_batches(config: dict[str, Any], images_per_shard: int | None) -> None:
+    config["compute"] = {"images_per_shard": images_per_shard, "batch_size": 50}
+
+    assert resolve_config(config)["compute"]["images_per_shard"] == images_per_shard
 
 
 def test_networks_and_attacks_from_elsewhere_are_left_to_the_deep_checks(config: dict[str, Any]) -> None:

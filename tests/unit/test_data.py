@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from perturbflow import data as module
-from perturbflow.data import DataError, RemoteFile, decode, download, list_splits
+from perturbflow.data import DataError, RemoteFile, decode, decode_to_file, download, list_splits
+from perturbflow.storage import read_split
 
 SYNONYMS = {"n03": "goldfish, Carassius auratus", "n01": "dog", "n02": "sports car, sport car"}
 N_TRAIN, N_VAL = 5, 3
@@ -321,6 +322,24 @@ def test_threads_change_nothing(tiny, monkeypatch):
     monkeypatch.setattr(module, "IMAGES_PER_TASK", 2)
     images = list_splits(settings("tiny-imagenet", tiny), 0)["train"]
     np.testing.assert_array_equal(decode(images, 24, threads=1).images, decode(images, 24, threads=4).images)
+
+
+def test_the_file_holds_what_is_decoded_in_memory(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "IMAGES_PER_TASK", 2)
+    images = list_splits(settings("tiny-imagenet", tiny), 0)["train"]
+    decode_to_file(tmp_path / "train.h5", {"config": "{}"}, images, 24, threads=3)
+    stored, decoded = read_split(tmp_path / "train.h5"), decode(images, 24)
+    np.testing.assert_array_equal(stored.images, decoded.images)
+    np.testing.assert_array_equal(stored.labels, decoded.labels)
+    assert (stored.ids, stored.class_names) == (decoded.ids, decoded.class_names)
+
+
+def test_no_file_is_left_where_an_image_cannot_be_decoded(tiny, tmp_path):
+    write(tiny / "train/n02/images/n02_3.JPEG", b"")
+    images = list_splits(settings("tiny-imagenet", tiny), 0)["train"]
+    with pytest.raises(DataError, match="cannot be decoded"):
+        decode_to_file(tmp_path / "data" / "train.h5", {}, images, 24)
+    assert not list((tmp_path / "data").iterdir())
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", jpeg(0)[:400]], ids=["empty", "text", "truncated"])

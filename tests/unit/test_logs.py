@@ -1,5 +1,8 @@
+import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -110,3 +113,140 @@ def test_a_job_that_fails_fails(repository: Path, tmp_path: Path) -> None:
     assert job.returncode == 1
     assert job.stderr.endswith("ZeroDivisionError: division by zero\n")
     assert (tmp_path / "job.log").read_text(encoding="utf-8").endswith("ZeroDivisionError: division by zero\n")
+
+
+SLURM = {"SLURM_JOB_ID": "17", "CUDA_VISIBLE_DEVICES": "1"}
+
+
+def test_a_log_starts_with_the_job_of_slurm_and_its_gpus(repository: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(f"from perturbflow.logs import run_job\nrun_job(lambda: None, {str(tmp_path / 'job.log')!r})\n")
+
+    first_lines = []
+    for variables in (SLURM, {"SLURM_JOB_ID": "18"}, {}):
+        environment = {"PYTHONPATH": str(repository), **variables}
+        subprocess.run([sys.executable, script], env=environment, check=True)
+        first_lines.append((tmp_path / "job.log").read_text(encoding="utf-8").splitlines()[0])
+
+    assert re.search(r"SLURM job 17 on \S+, GPUs: 1$", first_lines[0])
+    assert re.search(r"SLURM job 18 on \S+, GPUs: none$", first_lines[1])
+    assert "CPU seconds" in first_lines[2]
+
+
+class Jobs:
+    """Jobs with one log, each of which lasts until its stdin ends; what they did when is in the file `events`."""
+
+    def __init__(self, repository: Path, folder: Path) -> None:
+        self.repository, self.log, self.events = repository, folder / "job.log", folder / "events"
+        self.started: list[subprocess.Popen[str]] = []
+        self.script = folder / "script.py"
+        self.script.write_text(
+            "from perturbflow.logs import run_job\n"
+            "import os, sys\n"
+            "def tell(event):\n"
+            f"    with open({str(self.events)!r}, 'a') as events: events.write(f'{{event}} {{os.getpid()}}\\n')\n"
+            "def main():\n"
+            "    tell('begins'); print('inside', flush=True); sys.stdin.read(); tell('ends')\n"
+            f"run_job(main, {str(self.log)!r})\n"
+        )
+
+    def start(self, variables: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        job = subprocess.Popen(
+            [sys.executable, self.script],
+            env={"PYTHONPATH": str(self.repository), **(variables or {})},
+            stdin=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(job)
+        return job
+
+    def wait_for(self, text: str) -> str:
+        """The log, once it has this text."""
+
+        def log_with_text() -> str | None:
+            text_now = self.log.read_text(encoding="utf-8") if self.log.exists() else ""
+            return text_now if text in text_now else None
+
+        return soon(log_with_text)
+
+
+def soon(value: Callable[[], str | None]) -> str:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if found := value():
+            return found
+        time.sleep(0.01)
+    raise TimeoutError
+
+
+@pytest.fixture
+def two_jobs(repository: Path, tmp_path: Path) -> Iterator[Jobs]:
+    jobs = Jobs(repository, tmp_path)
+    yield jobs
+    for job in jobs.started:
+        job.kill()
+        job.communicate()
+
+
+def test_a_second_job_with_the_same_log_waits_and_says_for_whom(two_jobs: Jobs) -> None:
+    first = two_jobs.start()
+    two_jobs.wait_for("inside")
+    second = two_jobs.start()
+
+    waiting = two_jobs.wait_for("waits")
+
+    assert re.search(rf"process {first.pid} on \S+; to end it: kill {first.pid}\n", waiting)
+    assert two_jobs.events.read_text(encoding="utf-8") == f"begins {first.pid}\n"
+    for job in (first, second):
+        job.communicate(timeout=60)
+        assert job.returncode == 0
+    begins_and_ends = [f"{event} {job.pid}\n" for job in (first, second) for event in ("begins", "ends")]
+    assert two_jobs.events.read_text(encoding="utf-8") == "".join(begins_and_ends)
+    log = two_jobs.log.read_text(encoding="utf-8")
+    assert "That job has ended" in log
+    assert log.count("inside") == log.count("CPU seconds") == 1  # none of the first job's lines
+
+
+def test_a_job_goes_on_when_the_one_before_it_is_killed(two_jobs: Jobs) -> None:
+    first = two_jobs.start(SLURM)
+    two_jobs.wait_for("inside")
+    second = two_jobs.start()
+    waiting = two_jobs.wait_for("waits")
+
+    first.kill()
+
+    assert re.search(rf"SLURM job 17 \(process {first.pid} on \S+\); to end it: scancel 17\n", waiting)
+    two_jobs.wait_for("inside")
+    second.communicate(timeout=60)
+    assert second.returncode == 0
+
+
+def test_a_job_that_failed_keeps_nobody_waiting(repository: Path, tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    for main in ("1 / 0", "None"):
+        script = tmp_path / "script.py"
+        script.write_text(f"from perturbflow.logs import run_job\nrun_job(lambda: {main}, {str(log)!r})\n")
+        job = subprocess.run([sys.executable, script], env={"PYTHONPATH": str(repository)}, capture_output=True)
+
+    assert job.returncode == 0
+    assert "waits" not in log.read_text(encoding="utf-8")
+
+
+def test_a_job_runs_where_the_file_system_cannot_lock(repository: Path, tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from perturbflow.logs import run_job\n"
+        "import errno, fcntl, os\n"
+        "def flock(file, how): raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))\n"
+        "fcntl.flock = flock\n"
+        f"run_job(lambda: print('inside'), {str(log)!r})\n"
+    )
+
+    job = subprocess.run([sys.executable, script], env={"PYTHONPATH": str(repository)}, capture_output=True)
+
+    assert job.returncode == 0
+    text = log.read_text(encoding="utf-8")
+    assert "cannot lock" in text
+    assert "No locks available" in text
+    assert "inside" in text

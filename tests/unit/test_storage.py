@@ -13,6 +13,7 @@ from perturbflow.storage import (
     DataSplit,
     Selected,
     image_writer,
+    join_shards,
     open_images,
     read_columns,
     read_split,
@@ -100,6 +101,18 @@ def test_split_opens_with_plain_h5py(path, split):
         assert file["id"].asstr()[4] == "train/4.png"
         assert file["class_name"].asstr()[1] == "chat à neuf"
         assert file["images"].chunks is None
+
+
+def test_rows_of_a_split(path, split):
+    read = read_split(path, range(1, 4))
+    np.testing.assert_array_equal(read.images, split.images[1:4])
+    np.testing.assert_array_equal(read.labels, split.labels[1:4])
+    assert (read.ids, read.class_names) == (split.ids[1:4], split.class_names)
+
+
+def test_rows_that_a_split_lacks(path):
+    with pytest.raises(BadFileError, match=r"train\.h5 has 5 images; asked for 3\.\.5"):
+        read_split(path, range(3, 6))
 
 
 def test_read_columns(path):
@@ -197,6 +210,80 @@ def test_compressed_images_are_refused(tmp_path):
         file.create_dataset("images", data=np.zeros((2, 4, 4, 3)), compression="gzip")
     with pytest.raises(BadFileError, match=r"set\.h5: images are chunked or compressed"):
         open_images(tmp_path / "set.h5")
+
+
+# ---- Shards
+
+
+SHARDS = {"first.h5": range(3), "second.h5": range(3, 6), "third.h5": range(6, 7)}
+
+
+def attributes_of(**changed):
+    return {"config": "{}", "git_commit": "a1", "versions": "{}", "attacker_sha256": "01", **changed}
+
+
+def write_shard(path, rows, **changed):
+    """Images and labels that tell their row."""
+    with image_writer(path, len(rows), (2, 4, 3), "float32", attributes_of(**changed)) as file:
+        for place, row in enumerate(rows):
+            file["images"][place] = row + 0.25
+        file["index"] = np.array(rows, np.int64)
+        file["succeeded"] = np.array([row % 2 == 1 for row in rows])
+
+
+@pytest.fixture
+def shards(tmp_path):
+    for name, rows in SHARDS.items():
+        write_shard(tmp_path / name, rows)
+    return [tmp_path / name for name in SHARDS]
+
+
+@pytest.mark.parametrize("bytes_at_once", [1, 200, 2**26])
+def test_joined_shards_are_the_whole(shards, tmp_path, monkeypatch, bytes_at_once):
+    monkeypatch.setattr("perturbflow.storage.BYTES_AT_ONCE", bytes_at_once)
+    join_shards(shards, tmp_path / "joined.h5", 7, {"data_sha256": "02"})
+    write_shard(tmp_path / "whole.h5", range(7), data_sha256="02")
+    with h5py.File(tmp_path / "joined.h5") as joined, h5py.File(tmp_path / "whole.h5") as whole:
+        assert dict(joined.attrs) == dict(whole.attrs)
+        assert set(joined) == set(whole)
+        for name in whole:
+            np.testing.assert_array_equal(joined[name][:], whole[name][:])
+            assert joined[name].dtype == whole[name].dtype
+    np.testing.assert_array_equal(open_images(tmp_path / "joined.h5")[:], open_images(tmp_path / "whole.h5")[:])
+
+
+def test_one_shard_is_the_whole(shards, tmp_path):
+    join_shards(shards[:1], tmp_path / "joined.h5", 3, {})
+    np.testing.assert_array_equal(open_images(tmp_path / "joined.h5")[:], open_images(shards[0])[:])
+
+
+def test_shards_of_several_versions(shards, tmp_path):
+    write_shard(shards[1], SHARDS["second.h5"], git_commit="b2")
+    join_shards(shards, tmp_path / "joined.h5", 7, {})
+    with h5py.File(tmp_path / "joined.h5") as joined:
+        expected = {**attributes_of(), "git_commit_of_shards": '["a1", "b2"]'}
+        assert dict(joined.attrs) == expected
+
+
+@pytest.mark.parametrize("changed", [{"config": '{"step": 1}'}, {"attacker_sha256": "03"}, {"data_sha256": "04"}])
+def test_shards_that_do_not_belong_together(shards, tmp_path, changed):
+    write_shard(shards[2], SHARDS["third.h5"], **changed)
+    with pytest.raises(BadFileError, match=r"third\.h5.*first\.h5; delete both"):
+        join_shards(shards, tmp_path / "joined.h5", 7, {})
+    assert not (tmp_path / "joined.h5").exists()
+
+
+@pytest.mark.parametrize(("order", "n_images"), [((0, 1), 7), ((0, 2), 4), ((1, 0, 2), 7), ((0, 1, 2), 8)])
+def test_shards_that_are_not_all(shards, tmp_path, order, n_images):
+    with pytest.raises(BadFileError, match=r"joined\.h5: the shards .* are not those of \d images"):
+        join_shards([shards[place] for place in order], tmp_path / "joined.h5", n_images, {})
+    assert not (tmp_path / "joined.h5").exists()
+
+
+def test_a_shard_that_is_not_there(shards, tmp_path):
+    shards[1].unlink()
+    with pytest.raises(FileNotFoundError, match=r"second\.h5 does not exist"):
+        join_shards(shards, tmp_path / "joined.h5", 7, {})
 
 
 # ---- Bad files

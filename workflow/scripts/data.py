@@ -2,9 +2,8 @@
 
 from perturbflow.logs import run_job
 
-from perturbflow.data import decode, list_splits
+from perturbflow.data import decode_to_file, list_splits
 from perturbflow.provenance import artifact_attributes
-from perturbflow.storage import write_split
 
 
 def main() -> None:
@@ -12,8 +11,7 @@ def main() -> None:
     data, seed = snakemake.config["data"], snakemake.params.seed
     attributes = artifact_attributes({"data": snakemake.params.data, "seed": seed})
     for split, images in list_splits(data, seed).items():
-        decoded = decode(images, data["image_size"], snakemake.threads, description=split)
-        write_split(snakemake.output[split], decoded, attributes)
+        decode_to_file(snakemake.output[split], attributes, images, data["image_size"], snakemake.threads, split)
 
 
 run_job(main, snakemake.log[0])
