@@ -57,15 +57,18 @@ def attack_to_file(
     settings: Mapping[str, Any],
     seed: int,
     device: torch.device,
+    *,
+    rows: range | None = None,
     **digests: str,
 ) -> None:
     """Attack all images of a split and write the adversarial set.
 
-    networks: as `load_networks` gives them, perhaps behind a denoiser. settings: the config of the set. digests: of
-    further inputs.
+    networks: as `load_networks` gives them, perhaps behind a denoiser. settings: the config of the set. rows: of a
+    shard, which has these images alone and lacks `data_sha256`: that is for `join_shards`, as each shard would have to
+    read all data for it. digests: of further inputs.
     """
     torch.manual_seed(seed)  # for attacks that draw random numbers
-    split = read_split(inputs.data)
+    split = read_split(inputs.data, rows)
     n_images = len(split.images)
     columns = {
         "steps": np.zeros(n_images, dtype=np.int64),
@@ -75,19 +78,19 @@ def attack_to_file(
     attributes = artifact_attributes(
         {**settings, "seed": seed},
         class_names=json.dumps(split.class_names),
-        data_sha256=sha256(inputs.data),
+        **({"data_sha256": sha256(inputs.data)} if rows is None else {}),
         attacker_sha256=sha256(inputs.attacker),
         stopping_classifier_sha256=sha256(inputs.stopping_classifier),
         **digests,
     )
 
     def write(part: Attacked) -> None:
-        rows = part.index.cpu().numpy()
-        order = rows.argsort()  # HDF5 takes several rows at once in ascending order only
-        file["images"][rows[order]] = part.images.permute(0, 2, 3, 1).cpu().numpy()[order]
+        positions = part.index.cpu().numpy()
+        order = positions.argsort()  # HDF5 takes several rows at once in ascending order only
+        file["images"][positions[order]] = part.images.permute(0, 2, 3, 1).cpu().numpy()[order]
         for name, values in columns.items():
-            values[rows] = getattr(part, name).cpu().numpy()
-        progress.update(len(rows))
+            values[positions] = getattr(part, name).cpu().numpy()
+        progress.update(len(positions))
 
     with (
         image_writer(output, n_images, split.images.shape[1:], "float32", attributes) as file,
@@ -101,7 +104,7 @@ def attack_to_file(
                 torch.from_numpy(split.labels).to(device),
             ):
                 write_behind(part)
-        file["index"] = np.arange(n_images, dtype=np.int64)
+        file["index"] = np.arange(n_images, dtype=np.int64) + (rows.start if rows else 0)
         file["label"] = split.labels
         for name, values in columns.items():
             file[name] = values

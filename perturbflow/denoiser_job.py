@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 
 from perturbflow.denoisers import build_denoiser, save_denoiser
+from perturbflow.parallel import Processes, check_shares, run_on_devices
 from perturbflow.provenance import artifact_attributes
 from perturbflow.storage import open_images, sha256, whole_file
 from perturbflow.training import DENOISER_HISTORY, DenoiserLoss, Resumable, train_denoiser
 
+logger = logging.getLogger(__name__)
+
+LossOnDevice = Callable[[torch.device], DenoiserLoss]
+"""Makes the loss on the device where it is computed; something that can be imported or pickled."""
+
+
+def squared_error(device: torch.device) -> DenoiserLoss:
+    """The mean squared error, on any device."""
+    return F.mse_loss
+
 
 def train_denoiser_to_files(
+    name: str,
     data: str,
     adversarial: Mapping[str, str],
     checkpoint: str,
@@ -25,19 +38,20 @@ def train_denoiser_to_files(
     settings: Mapping[str, Any],
     seed: int,
     code: Mapping[str, str],
-    device: torch.device,
-    loss_of: DenoiserLoss,
-    compiled: bool,
+    compute: Mapping[str, Any],
+    n_devices: int,
+    threads: int,
+    loss_on: LossOnDevice = squared_error,
     **digests: str,
 ) -> None:
     """Train a denoiser and write its checkpoint and history, going on from `resume.pt` where a killed job left one.
 
-    data: file of the clean images. adversarial: file of each set of the mix. settings: the config of the denoiser.
-    code: digests of the code, which the training depends on as on its settings. digests: of further inputs.
+    name: of the denoiser. data: file of the clean images. adversarial: file of each set of the mix. settings: the
+    config of the denoiser. code: digests of the code, which the training depends on as on its settings. compute: the
+    config's `compute`. n_devices: GPUs that train together, or processes on a CPU. threads: of all processes.
+    digests: of further inputs. Raises ValueError where the devices cannot share a batch.
     """
-    torch.manual_seed(seed)
-    denoiser = build_denoiser(settings["architecture"], settings["width"], settings["residual"], settings["options"])
-    denoiser = denoiser.to(device).to(memory_format=torch.channels_last)
+    check_shares(f"denoisers.{name}.batch_size", settings["batch_size"], len(open_images(data)), n_devices)
     provenance = artifact_attributes(
         settings,
         seed=str(seed),
@@ -45,8 +59,44 @@ def train_denoiser_to_files(
         adversarial_sha256=json.dumps({name: sha256(path) for name, path in adversarial.items()}),
         **digests,
     )
-    fingerprint = {**provenance, "git_commit": "", "code": dict(code)}
-    resumable = Resumable(Path(checkpoint).with_name("resume.pt"), json.dumps(fingerprint, sort_keys=True))
+    run_on_devices(
+        _train,
+        compute["device"],
+        n_devices,
+        threads,
+        data,
+        dict(adversarial),
+        checkpoint,
+        history,
+        dict(settings),
+        seed,
+        provenance,
+        json.dumps({**provenance, "git_commit": "", "code": dict(code)}, sort_keys=True),
+        loss_on,
+        compute["compile"],
+    )
+
+
+def _train(
+    data: str,
+    adversarial: Mapping[str, str],
+    checkpoint: str,
+    history: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    provenance: Mapping[str, str],
+    fingerprint: str,
+    loss_on: LossOnDevice,
+    compiled: bool,
+    device: torch.device,
+    processes: Processes,
+) -> None:
+    """What each process does."""
+    loss_of = loss_on(device)
+    torch.manual_seed(seed)
+    denoiser = build_denoiser(settings["architecture"], settings["width"], settings["residual"], settings["options"])
+    denoiser = denoiser.to(device).to(memory_format=torch.channels_last)
+    resumable = Resumable(Path(checkpoint).with_name("resume.pt"), fingerprint)
     rows = train_denoiser(
         denoiser,
         open_images(data),
@@ -55,10 +105,13 @@ def train_denoiser_to_files(
         seed,
         device,
         resumable,
-        after_epoch=lambda rows: logging.info("%s", rows[-1]),
+        after_epoch=lambda rows: logger.info("%s", rows[-1]),
         loss_of=loss_of,
         compiled=compiled,
+        processes=processes,
     )
+    if not processes.is_first:
+        return
     pd.DataFrame(rows, columns=DENOISER_HISTORY).to_csv(history, index=False)
     with whole_file(checkpoint) as temporary:
         described = {key: settings[key] for key in ("architecture", "width", "residual", "options")}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from perturbflow.background import behind
 from perturbflow.evaluation import denoise
-from perturbflow.storage import image_writer, open_images, read_columns
+from perturbflow.storage import Images, Selected, checked_rows, image_writer, open_images, read_columns
 
 
 def denoise_to_file(
@@ -20,13 +21,20 @@ def denoise_to_file(
     batch_size: int,
     device: torch.device,
     attributes: Mapping[str, str],
+    rows: range | None = None,
 ) -> None:
-    """Denoise all images of an adversarial set and write the denoised set; a few batches are in memory at once."""
-    images = open_images(adversarial)
-    index, label = read_columns(adversarial, "index", "label")
+    """Denoise all images of an adversarial set, or the rows of a shard, and write the denoised set.
 
-    def write(rows: slice, batch: Tensor) -> None:
-        file["images"][rows] = batch.cpu().numpy()
+    A few batches are in memory at once.
+    """
+    images: Images = open_images(adversarial)
+    taken = checked_rows(adversarial, len(images), rows)
+    index, label = (column[taken] for column in read_columns(adversarial, "index", "label"))
+    if rows is not None:
+        images = Selected(images, np.arange(rows.start, rows.stop))
+
+    def write(positions: slice, batch: Tensor) -> None:
+        file["images"][positions] = batch.cpu().numpy()
         progress.update(len(batch))
 
     with (
@@ -34,7 +42,7 @@ def denoise_to_file(
         tqdm(total=len(images), unit="image") as progress,
     ):
         with behind(write) as write_behind:
-            for rows, batch in denoise(denoiser, images, batch_size, device):
-                write_behind(rows, batch)
+            for positions, batch in denoise(denoiser, images, batch_size, device):
+                write_behind(positions, batch)
         file["index"] = index
         file["label"] = label

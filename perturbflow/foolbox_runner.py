@@ -27,7 +27,8 @@ class FoolboxAttack:
 
     attack: from `foolbox_attack`. epsilon: limit on the perturbation in the attack's own norm, in pixel values; None
     asks for the smallest perturbation. batch_size: images attacked at once; random numbers are drawn batch by batch,
-    so that they depend on it. seed: of Foolbox's random numbers, 0..2**32 - 1.
+    so that they depend on it. seed: of Foolbox's random numbers, 0..2**32 - 1. first_row: where the images are a part
+    of a data set, the row in it of the first one: whole batches then draw what they would draw in the whole.
     early_stop: images that the stopping classifier gets wrong are left as they are; otherwise all are attacked.
     round_to_8_bits: the stopping classifier sees, and the attack gives back, each candidate rounded to whole pixel
     values; this may take a perturbation past epsilon by half a pixel value.
@@ -42,6 +43,7 @@ class FoolboxAttack:
         epsilon: float | None,
         batch_size: int,
         seed: int,
+        first_row: int = 0,
         early_stop: bool = True,
         round_to_8_bits: bool = False,
     ) -> None:
@@ -50,6 +52,7 @@ class FoolboxAttack:
         self.epsilon = epsilon
         self.batch_size = batch_size
         self.seed = seed
+        self.first_row = first_row
         self.early_stop = early_stop
         self.round_to_8_bits = round_to_8_bits
         # How many pixel values make one unit of the images that the attack sees.
@@ -66,9 +69,8 @@ class FoolboxAttack:
         """
         require_evaluation_mode(attacker, "attacked model")
         require_evaluation_mode(stopping_classifier, "stopping classifier")
-        torch.manual_seed(self.seed)
-        np.random.seed(self.seed)  # noqa: NPY002 - some of Foolbox's attacks draw from NumPy's global numbers
         for start in range(0, len(images), self.batch_size):
+            seed_batch(self.seed, self.first_row + start)
             index = torch.arange(start, min(start + self.batch_size, len(images)), device=images.device)
             clean = images[index].to(memory_format=torch.channels_last)
             if not clean.is_floating_point():
@@ -131,6 +133,13 @@ class FoolboxAttack:
         points = start.run(model, inputs, criterion)
         rows = criterion(points, model(points)).nonzero().flatten()
         return rows, {"starting_points": points[rows]}
+
+
+def seed_batch(seed: int, row: int) -> None:
+    """Seed the random numbers of torch and NumPy for the batch that begins with a row of the data."""
+    number = int(np.random.SeedSequence([seed, row]).generate_state(1)[0])
+    torch.manual_seed(number)
+    np.random.seed(number)  # noqa: NPY002 - some of Foolbox's attacks draw from NumPy's global numbers
 
 
 class _InDouble(nn.Module):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from perturbflow.classifiers import Classifier
+from perturbflow.classifiers import Classifier, load_classifier
 
 
 class GuidedLoss:
@@ -37,3 +37,8 @@ class GuidedLoss:
         with self.guide.observed(receive):
             self.guide(pixels)
         return maps[0]
+
+
+def loss_of_guide(checkpoint: str, compared: str, device: torch.device) -> GuidedLoss:
+    """The loss by the classifier in a checkpoint, on the device. compared: as for GuidedLoss."""
+    return GuidedLoss(load_classifier(checkpoint, device), compared)

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from perturbflow.background import ahead, behind
 from perturbflow.compute import mixed_precision, select_precision
-from perturbflow.evaluation import pixels_of, ready_for, top1
-from perturbflow.storage import Array, Images, whole_file
+from perturbflow.evaluation import pixels_of, ready_for, top1, top1_of_array
+from perturbflow.parallel import ALONE, Processes
+from perturbflow.storage import Array, Images, Selected, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +41,20 @@ DENOISER_HISTORY = ("stage", "epoch", "learning_rate", "train_loss", "train_mse_
 """Columns of the histories, which a training of no epoch has as well."""
 
 
-def augment(pixels: Tensor, crop_scale: Sequence[float], flip_probability: float, generator: torch.Generator) -> Tensor:
+def augment(
+    pixels: Tensor,
+    crop_scale: Sequence[float],
+    flip_probability: float,
+    generator: torch.Generator,
+    processes: Processes = ALONE,
+) -> Tensor:
     """Random square crop, resized back to the same size, and random horizontal flip, a whole batch at once.
 
     pixels: (B, C, H, W) of any type, 0..255. crop_scale: range of the crop's share of the image's area (the paper:
-    0.85 to 1.0). generator: of the CPU, so that every device draws the same numbers. Returns float32 (B, C, H, W).
+    0.85 to 1.0). generator: of the CPU, so that every device draws the same numbers. processes: of several each is
+    given its share of the batch, and draws for the whole. Returns float32 (B, C, H, W).
     """
-    draws = torch.rand(4, len(pixels), generator=generator)
+    draws = processes.share(torch.rand(4, len(pixels) * processes.count, generator=generator))
     low, high = crop_scale
     side = (low + (high - low) * draws[0]).sqrt()
     flip = torch.where(draws[1] < flip_probability, -1.0, 1.0)
@@ -157,10 +165,12 @@ def _train_in_stages(
     seed: int,
     resumable: Resumable,
     after_epoch: Callable[[list[Row]], None],
+    processes: Processes,
 ) -> list[Row]:
     """Run the epochs of each stage with an optimizer of its own, from where the saved state stands.
 
-    run_epoch trains one epoch and says what it measured. Returns the history, a row an epoch.
+    run_epoch trains one epoch and says what it measured, the same in all processes; the first of them saves the state,
+    which does not tell how many they were. Returns the history, a row an epoch.
     """
     saved = resumable.load()
     history: list[Row] = saved["history"] if saved else []
@@ -179,7 +189,7 @@ def _train_in_stages(
                 started = time.monotonic()
                 learning_rate = steps.learning_rate
                 model.train()
-                measured = run_epoch(_epoch_generator(seed, len(history)), steps)
+                measured = run_epoch(_epoch_generator(seed, len(history), processes), steps)
                 history.append(
                     {
                         "stage": number,
@@ -189,20 +199,24 @@ def _train_in_stages(
                         "seconds": time.monotonic() - started,
                     }
                 )
-                save(model=model.state_dict(), steps=steps.state_dict(), epoch=len(history), history=history)
-                after_epoch(history)
+                if processes.is_first:
+                    save(model=model.state_dict(), steps=steps.state_dict(), epoch=len(history), history=history)
+                    after_epoch(history)
             n_done_before = n_done_after
     return history
 
 
-def _epoch_generator(seed: int, epoch: int) -> torch.Generator:
+def _epoch_generator(seed: int, epoch: int, processes: Processes = ALONE) -> torch.Generator:
     """The random numbers of an epoch depend on its number alone, so that a resumed run draws the same ones.
 
-    Dropout draws from torch's own generator, which is seeded along.
+    Dropout draws from torch's own generator, which is seeded along, in each process for its share of the batch.
     """
-    epoch_seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-    torch.manual_seed(epoch_seed)
-    return torch.Generator().manual_seed(epoch_seed)
+
+    def seed_of(*numbers: int) -> int:
+        return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+    torch.manual_seed(seed_of(seed, epoch) if processes.is_first else seed_of(seed, epoch, processes.number))
+    return torch.Generator().manual_seed(seed_of(seed, epoch))
 
 
 def _batches(n_images: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -223,55 +237,62 @@ def _finite(loss: Tensor) -> float:
     return value
 
 
-def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The network's forward pass by torch.compile, with the random numbers that dropout draws without it."""
-    forward: Callable[[Tensor], Tensor] = torch.compile(network, options={"fallback_random": True})
-    return forward
+def _compiled(network: nn.Module) -> nn.Module:
+    """The network with its passes by torch.compile, and with the random numbers that dropout draws without it."""
+    compiled: Any = torch.compile(network, options={"fallback_random": True})
+    return compiled
 
 
 def train_classifier(
     classifier: nn.Module,
-    images: Tensor,
+    images: Tensor | Images,
     labels: Tensor,
     settings: Mapping[str, Any],
     seed: int,
     resumable: Resumable,
     after_epoch: Callable[[list[Row]], None] = lambda history: None,
     compiled: bool = False,
+    processes: Processes = ALONE,
 ) -> list[Row]:
     """Train as Section 2.2 of the paper, until the clean training accuracy or the number of epochs is reached.
 
-    images: uint8 (N, 3, H, W) and labels: int64 (N,), on the device of the classifier. settings: the config's
-    `training`. after_epoch is called with the history so far. compiled: let torch.compile make the passes.
+    images: uint8 (N, 3, H, W) on the device of the classifier, or (N, H, W, 3) elsewhere, of which a thread reads what
+    the next batches need. labels: int64 (N,), on the device of the classifier. settings: the config's `training`.
+    after_epoch is called with the history so far. compiled: let torch.compile make the passes. processes: those that
+    train together, all called with the same arguments; each takes its share of every batch.
     Returns the history, a row an epoch: stage (1), epoch, learning_rate, train_loss, train_accuracy (running, on the
     augmented images), clean_train_accuracy (NaN where it was not measured) and seconds.
     """
-    device = images.device
+    device = labels.device
     precision = select_precision(settings["precision"], device)
     n_batches = _n_batches(len(images), settings["batch_size"])
     target = settings["target_train_accuracy"]
     stage = {**settings, "epochs": settings["max_epochs"]}
-    forward = _compiled(classifier) if compiled else classifier
+    forward = processes.replicated(_compiled(classifier) if compiled else classifier)
 
     def run_epoch(generator: torch.Generator, steps: _Steps) -> Row:
         loss_sum = torch.zeros((), device=device)
         n_correct = torch.zeros((), device=device)
-        for rows in _batches(len(images), settings["batch_size"], generator):
-            rows = rows.to(device)
-            pixels = augment(images[rows], settings["crop_scale"], settings["flip_probability"], generator)
+        batches = [processes.share(rows) for rows in _batches(len(images), settings["batch_size"], generator)]
+        for unchanged, expected in _in_turn(images, labels, batches):
+            pixels = augment(unchanged, settings["crop_scale"], settings["flip_probability"], generator, processes)
             with mixed_precision(precision, device):
                 logits = forward(pixels)
-            loss = F.cross_entropy(logits.float(), labels[rows])
+            loss = F.cross_entropy(logits.float(), expected)
             steps.down(loss)
             loss_sum += loss.detach()
-            n_correct += (logits.detach().argmax(1) == labels[rows]).float().mean()
+            n_correct += (logits.detach().argmax(1) == expected).float().mean()
+        processes.agree_on_buffers(classifier)
+        loss_sum, n_correct = processes.mean(loss_sum, n_correct)
         measured = {
             "train_loss": _finite(loss_sum / n_batches),
             "train_accuracy": float(n_correct / n_batches),
             "clean_train_accuracy": float("nan"),
         }
         if measured["train_accuracy"] >= target - CLOSE_TO_TARGET:
-            measured["clean_train_accuracy"] = top1(classifier.eval(), images, labels, settings["batch_size"])
+            measured["clean_train_accuracy"] = accuracy(
+                classifier.eval(), images, labels, settings["batch_size"], processes
+            )
         return measured
 
     return _train_in_stages(
@@ -283,7 +304,41 @@ def train_classifier(
         seed,
         resumable,
         after_epoch,
+        processes,
     )
+
+
+def _in_turn(images: Tensor | Images, labels: Tensor, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """uint8 (B, 3, H, W) and int64 (B,) of the rows of each batch, on the device of the labels."""
+    if isinstance(images, Tensor):
+        for rows in batches:
+            rows = rows.to(labels.device)
+            yield images[rows], labels[rows]
+        return
+    stored: Images = images
+    device = labels.device
+
+    def load(rows: Tensor) -> tuple[Tensor, Tensor]:
+        return rows, ready_for(device, stored[rows.numpy()])
+
+    for rows, batch in ahead(load, batches):
+        yield batch.to(device, non_blocking=True).permute(0, 3, 1, 2), labels[rows.to(device)]
+
+
+def accuracy(
+    classifier: nn.Module, images: Tensor | Images, labels: Tensor, batch_size: int, processes: Processes = ALONE
+) -> float:
+    """Top-1 accuracy, 0..1, of which each process measures its share. Images and labels as for `train_classifier`."""
+    rows = processes.rows(len(images))
+    n_rows = rows.stop - rows.start
+    if not n_rows:
+        share = 0.0
+    elif isinstance(images, Tensor):
+        share = top1(classifier, images[rows], labels[rows], batch_size)
+    else:
+        part = Selected(images, np.arange(rows.start, rows.stop))
+        share = top1_of_array(classifier, part, labels[rows].cpu().numpy(), batch_size, labels.device)
+    return processes.total(round(share * n_rows), labels.device) / len(images)
 
 
 def assign_sets(n_images: int, mix: Mapping[str, float], generator: torch.Generator) -> Tensor:
@@ -300,11 +355,11 @@ def assign_sets(n_images: int, mix: Mapping[str, float], generator: torch.Genera
 
 
 def _mixed_batches(
-    n_images: int, batch_size: int, mix: Mapping[str, float], generator: torch.Generator
+    n_images: int, batch_size: int, mix: Mapping[str, float], generator: torch.Generator, processes: Processes
 ) -> Iterator[tuple[Array, Array]]:
-    """The rows of each batch of an epoch, and the number of the set that each comes from."""
+    """The rows of this process's share of each batch of an epoch, and the number of the set that each comes from."""
     for rows in _batches(n_images, batch_size, generator):
-        yield rows.numpy(), assign_sets(len(rows), mix, generator).numpy()
+        yield processes.share(rows).numpy(), processes.share(assign_sets(len(rows), mix, generator)).numpy()
 
 
 DenoiserLoss = Callable[[Tensor, Tensor], Tensor]
@@ -322,20 +377,22 @@ def train_denoiser(
     after_epoch: Callable[[list[Row]], None] = lambda history: None,
     loss_of: DenoiserLoss = F.mse_loss,
     compiled: bool = False,
+    processes: Processes = ALONE,
 ) -> list[Row]:
     """Train as Section 2.3 of the paper: sets mixed in each batch, by default mean squared error against the clean
     image.
 
     clean: uint8 (N, H, W, 3). adversarial: for each set of `settings["mix"]` float32 (N, H, W, 3), row by row the
     adversary of the same clean image. A thread reads from both what the next batches need. settings: the config of
-    the denoiser; its stages follow each other, each with an optimizer of its own. compiled: let torch.compile make the
-    denoiser's passes. Returns the history, a row an
-    epoch: stage, epoch, learning_rate, train_loss (in the loss's own unit), train_mse_px2 (pixels squared) and seconds.
+    the denoiser; its stages follow each other, each with an optimizer of its own. loss_of: a mean over the batch.
+    compiled: let torch.compile make the denoiser's passes. processes: as for `train_classifier`. Returns the history, a
+    row an epoch: stage, epoch, learning_rate, train_loss (in the loss's own unit), train_mse_px2 (pixels squared) and
+    seconds.
     """
     precision = select_precision(settings["precision"], device)
     mix = settings["mix"]
     sets = [adversarial[name] for name in mix]
-    forward = _compiled(denoiser) if compiled else denoiser
+    forward = processes.replicated(_compiled(denoiser) if compiled else denoiser)
     n_batches = _n_batches(len(clean), settings["batch_size"])
 
     def load(batch: tuple[Array, Array]) -> tuple[Tensor, Tensor]:
@@ -348,7 +405,8 @@ def train_denoiser(
     def run_epoch(generator: torch.Generator, steps: _Steps) -> Row:
         loss_sum = torch.zeros((), device=device)
         squared_error_sum = torch.zeros((), device=device)
-        for attacked, originals in ahead(load, _mixed_batches(len(clean), settings["batch_size"], mix, generator)):
+        batches = _mixed_batches(len(clean), settings["batch_size"], mix, generator, processes)
+        for attacked, originals in ahead(load, batches):
             with mixed_precision(precision, device):
                 denoised = forward(pixels_of(attacked, device)).float()
             expected = pixels_of(originals, device)
@@ -356,8 +414,10 @@ def train_denoiser(
             steps.down(loss)
             loss_sum += loss.detach()
             squared_error_sum += F.mse_loss(denoised.detach(), expected)
+        processes.agree_on_buffers(denoiser)
+        loss_sum, squared_error_sum = processes.mean(loss_sum, squared_error_sum)
         return {"train_loss": _finite(loss_sum / n_batches), "train_mse_px2": float(squared_error_sum / n_batches)}
 
     return _train_in_stages(
-        denoiser, settings["stages"], n_batches, run_epoch, lambda row: False, seed, resumable, after_epoch
+        denoiser, settings["stages"], n_batches, run_epoch, lambda row: False, seed, resumable, after_epoch, processes
     )

@@ -16,7 +16,7 @@ from torch import nn
 
 from perturbflow.attacks import Attacked, MisclassifiedBy
 from perturbflow.foolbox_attacks import UNUSABLE, attack_names, check_epsilon, foolbox_attack
-from perturbflow.foolbox_runner import FoolboxAttack
+from perturbflow.foolbox_runner import FoolboxAttack, seed_batch
 
 N_IMAGES, N_CLASSES, SIZE = 12, 4, 6
 BOUNDS = (0.0, 255.0)
@@ -163,7 +163,7 @@ def test_equals_foolbox(name, options, epsilon, white_box, attacker, others, ima
     ],
 )
 def test_random_numbers_are_seeded(name, options, epsilon, attacker, images, labels):
-    """In one batch of which every image is attacked: what Foolbox does after torch.manual_seed."""
+    """In one batch of which every image is attacked: what Foolbox does with the seed of that batch."""
     images = images.double()
 
     def ours(seed):
@@ -180,13 +180,50 @@ def test_random_numbers_are_seeded(name, options, epsilon, attacker, images, lab
     assert not torch.equal(ours(8), result)
     if name in ("PointwiseAttack", "SpatialAttack"):  # which Foolbox itself cannot do with these settings
         return
-    torch.manual_seed(7)
+    seed_batch(7, 0)
     model = foolbox.PyTorchModel(attacker, BOUNDS)
     attack = getattr(foolbox.attacks, name)(**options)
     _, found, success = attack(model, images, labels, epsilons=epsilon)
     if isinstance(attack, MinimizationAttack):
         found = torch.where(success[:, None, None, None], found, images)
     assert torch.equal(result, found)
+
+
+RANDOM = {
+    "LinfPGD": {"steps": 5},
+    "L2AdditiveGaussianNoiseAttack": {},
+    "SpatialAttack": {"grid_search": False, "random_steps": 5},
+    "BoundaryAttack": {"steps": 4, "init_attack": "LinearSearchBlendedUniformNoiseAttack"},
+    "SaltAndPepperNoiseAttack": {"steps": 30},
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_shards_draw_the_numbers_of_the_whole(name, attacker, others, images, labels):
+    """Parts of whole batches, each attacked on its own."""
+
+    def ours(rows, **settings):
+        return attacked(name, attacker, others, images.double()[rows], labels[rows], RANDOM[name], **settings)
+
+    whole = ours(slice(None))
+    for first in (0, 5, 10):
+        part = ours(slice(first, first + 5), first_row=first)
+        for field in ("images", "succeeded", "already_misclassified"):
+            assert torch.equal(getattr(part, field), getattr(whole, field)[first : first + 5]), field
+    assert not torch.equal(ours(slice(5, 10)).images, whole.images[5:10]), "the row matters"
+
+
+def test_each_batch_draws_other_numbers():
+    """A seed and a row are not added up: the batches of one seed are not those of the next one, moved."""
+    drawn = []
+    for seed in range(3):
+        for row in range(3):
+            seed_batch(seed, row)
+            drawn.append((float(torch.rand(())), float(np.random.rand())))  # noqa: NPY002
+    for numbers in zip(*drawn, strict=True):
+        assert len(set(numbers)) == 9
+    seed_batch(2, 2)
+    assert drawn[-1] == (float(torch.rand(())), float(np.random.rand()))  # noqa: NPY002
 
 
 class OfUnitImages(nn.Module):
@@ -222,7 +259,7 @@ def test_attacks_made_for_unit_images_see_them(name, options, attacker, images):
     if "init_attack" in options:
         options = {**options, "init_attack": foolbox.attacks.InversionAttack()}
     attack = getattr(foolbox.attacks, name)(**options)
-    torch.manual_seed(7)
+    seed_batch(7, 0)
     _, found, success = attack(model, images / 255, labels, epsilons=None)
     success &= found.flatten(1).any(1)  # an image of zeros says that the attack failed
     assert success.sum() >= 3

@@ -43,6 +43,8 @@ MAY_IMPORT = {
     "guided_denoiser": TRAINING,
     "intervene": MEASURING,
     "intervention_figure": FIGURE,
+    "join_adversarial": set(),
+    "join_denoised": set(),
     "mean_squared_error": TABLE,
     "measure": MEASURING,
     "tables": TABLE,

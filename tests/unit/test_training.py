@@ -12,10 +12,20 @@ import torch.nn.functional as F
 from torch import nn
 
 from perturbflow import training
+from perturbflow.background import DEPTH
 from perturbflow.denoisers import build_denoiser
 from perturbflow.evaluation import denoise, pixels_of, top1
+from perturbflow.parallel import Processes
 from perturbflow.storage import image_writer, open_images
-from perturbflow.training import DENOISER_HISTORY, Resumable, assign_sets, augment, train_classifier, train_denoiser
+from perturbflow.training import (
+    DENOISER_HISTORY,
+    Resumable,
+    accuracy,
+    assign_sets,
+    augment,
+    train_classifier,
+    train_denoiser,
+)
 
 CPU = torch.device("cpu")
 every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -91,6 +101,17 @@ def test_augmentation_is_drawn_from_the_generator_alone():
     torch.manual_seed(2)
     assert torch.equal(augment(images, (0.5, 1.0), 0.5, generator(3)), first)
     assert not torch.equal(augment(images, (0.5, 1.0), 0.5, generator(4)), first)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_processes_augment_a_batch_as_one_does(count):
+    images = pictures(8)
+    expected = augment(images, (0.5, 1.0), 0.5, generator(3))
+    shares = [
+        augment(images[number * 8 // count :][: 8 // count], (0.5, 1.0), 0.5, generator(3), Processes(number, count))
+        for number in range(count)
+    ]
+    torch.testing.assert_close(torch.cat(shares), expected, rtol=0, atol=1e-4)
 
 
 def test_crops_are_squares_inside_the_image_of_areas_in_the_range():
@@ -403,6 +424,65 @@ def test_a_training_step_is_finite_in_every_precision(tmp_path, device, precisio
     )
     assert all(parameter.isfinite().all() and parameter.dtype == torch.float32 for parameter in network.parameters())
     assert np.isfinite(history[-1]["train_loss"])
+
+
+# ------------------------------------------------------------------------------------------------ stored images
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """The same images and labels twice: on the device, in the layout in which they are stored, and in a file."""
+    images, labels = colours()
+    with image_writer(tmp_path / "images.h5", len(images), (8, 8, 3), "uint8", {}) as file:
+        file["images"][:] = images.permute(0, 2, 3, 1).numpy()
+    held = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    return (held, labels), (open_images(tmp_path / "images.h5"), labels)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_images_read_batch_by_batch_train_the_same_classifier(tmp_path, stored, precision):
+    """Bit for bit, with the accuracy on clean images that ends the training."""
+    in_memory, in_file = stored
+    expected = train(tmp_path / "1.pt", data=in_memory, max_epochs=60, precision=precision)
+    assert 1 < len(expected[1]) < 60
+    assert_same(train(tmp_path / "2.pt", data=in_file, max_epochs=60, precision=precision), expected)
+    assert accuracy(expected[0].eval(), *in_file, 7) == accuracy(expected[0], *in_memory, 7) == 1
+
+
+def test_a_training_from_a_file_goes_on_from_memory(tmp_path, stored):
+    in_memory, in_file = stored
+    with pytest.raises(Killed):
+        train(tmp_path / "1.pt", data=in_file, after_epoch=kill_after(2), **UNREACHABLE)
+    expected = train(tmp_path / "2.pt", data=in_memory, **UNREACHABLE)
+    assert_same(train(tmp_path / "1.pt", data=in_memory, **UNREACHABLE), expected)
+
+
+def test_no_more_than_some_batches_are_in_memory(tmp_path, stored):
+    """What was read and not yet trained on is bounded, whatever there is."""
+
+    class Watched:
+        def __init__(self, images):
+            self.images, self.shape, self.n_read, self.most_ahead = images, images.shape, 0, 0
+
+        def __len__(self):
+            return len(self.images)
+
+        def __getitem__(self, rows):
+            self.n_read += len(rows)
+            self.most_ahead = max(self.most_ahead, self.n_read - n_trained)
+            return self.images[rows]
+
+    def count(module, inputs):
+        nonlocal n_trained
+        n_trained += len(inputs[0])
+
+    n_trained = 0
+    images, labels = stored[1]
+    watched, network = Watched(images), small_network()
+    network.register_forward_pre_hook(count)
+    train(tmp_path / "resume.pt", network=network, data=(watched, labels), batch_size=2, max_epochs=1, **UNREACHABLE)
+    assert watched.n_read == n_trained == 24
+    assert watched.most_ahead <= 2 * (DEPTH + 2)  # what waits, what is read, and what is trained on
 
 
 # ------------------------------------------------------------------------------------------------ resuming

@@ -18,6 +18,7 @@ def main() -> None:
         settings,
         snakemake.params.seed,
         device,
+        rows=snakemake.params.get("rows"),
     )
 
 

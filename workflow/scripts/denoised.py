@@ -1,4 +1,4 @@
-"""Denoise both splits of one adversarial set: adversarial set + denoiser -> denoised set."""
+"""Denoise an adversarial set, both splits or the rows of a shard: adversarial set + denoiser -> denoised set."""
 
 from perturbflow.logs import run_job
 
@@ -10,18 +10,22 @@ from perturbflow.storage import sha256
 
 
 def main() -> None:
-    compute = snakemake.config["compute"]
+    compute, wildcards, rows = snakemake.config["compute"], snakemake.wildcards, snakemake.params.get("rows")
     device = prepare(compute["device"], snakemake.threads)
     denoiser = load_denoiser(snakemake.input.denoiser, device)
     denoiser_sha256 = sha256(snakemake.input.denoiser)
-    for split, path in snakemake.output.items():
-        adversarial = snakemake.input[split]
+    if rows is None:
+        files = {split: (snakemake.input[split], path) for split, path in snakemake.output.items()}
+    else:
+        files = {wildcards.split: (snakemake.input.adversarial, snakemake.output[0])}
+    for split, (adversarial, path) in files.items():
         attributes = artifact_attributes(
-            dict(snakemake.wildcards.items(), split=split),
-            adversarial_sha256=sha256(adversarial),
+            {"denoiser": wildcards.denoiser, "adversarial_set": wildcards.adversarial_set, "split": split},
             denoiser_sha256=denoiser_sha256,
+            # A shard would have to read the whole set for it; it is added when shards are joined.
+            **({"adversarial_sha256": sha256(adversarial)} if rows is None else {}),
         )
-        denoise_to_file(denoiser, adversarial, path, compute["batch_size"], device, attributes)
+        denoise_to_file(denoiser, adversarial, path, compute["batch_size"], device, attributes, rows)
 
 
 run_job(main, snakemake.log[0])

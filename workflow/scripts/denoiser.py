@@ -2,15 +2,13 @@
 
 from perturbflow.logs import run_job
 
-import torch.nn.functional as F
-
-from perturbflow.compute import prepare
 from perturbflow.denoiser_job import train_denoiser_to_files
 
 
 def main() -> None:
-    compute, settings = snakemake.config["compute"], snakemake.params.denoiser
+    settings = snakemake.params.denoiser
     train_denoiser_to_files(
+        snakemake.wildcards.denoiser,
         snakemake.input.data,
         dict(zip(settings["mix"], snakemake.input.adversarial, strict=True)),
         snakemake.output.checkpoint,
@@ -18,9 +16,10 @@ def main() -> None:
         settings,
         snakemake.params.seed,
         snakemake.params.code,
-        prepare(compute["device"], snakemake.threads),
-        loss_of=F.mse_loss,
-        compiled=compute["compile"],
+        snakemake.config["compute"],
+        # Without a GPU the resource is 0, and the CPU the one device.
+        max(1, snakemake.resources.get("gpu", 1)),
+        snakemake.threads,
     )
 
 

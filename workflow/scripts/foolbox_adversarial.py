@@ -10,12 +10,14 @@ from perturbflow.foolbox_runner import FoolboxAttack
 
 def main() -> None:
     compute, settings, seed = snakemake.config["compute"], snakemake.params.adversarial_set, snakemake.params.seed
+    rows = snakemake.params.get("rows")
     device = prepare(compute["device"], snakemake.threads)
     attack_to_file(
         FoolboxAttack(
             foolbox_attack(settings["attack"], settings["options"]),
             epsilon=settings["epsilon"],
             seed=seed,
+            first_row=rows.start if rows else 0,
             **common_settings(settings, compute["batch_size"]),
         ),
         load_networks(snakemake.input, device),
@@ -24,6 +26,7 @@ def main() -> None:
         settings,
         seed,
         device,
+        rows=rows,
     )
 
 

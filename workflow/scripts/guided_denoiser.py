@@ -2,17 +2,17 @@
 
 from perturbflow.logs import run_job
 
-from perturbflow.classifiers import load_classifier
-from perturbflow.compute import prepare
+from functools import partial
+
 from perturbflow.denoiser_job import train_denoiser_to_files
-from perturbflow.guided import GuidedLoss
+from perturbflow.guided import loss_of_guide
 from perturbflow.storage import sha256
 
 
 def main() -> None:
-    compute, settings = snakemake.config["compute"], snakemake.params.denoiser
-    device = prepare(compute["device"], snakemake.threads)
+    settings, guide = snakemake.params.denoiser, snakemake.input.guide
     train_denoiser_to_files(
+        snakemake.wildcards.denoiser,
         snakemake.input.data,
         dict(zip(settings["mix"], snakemake.input.adversarial, strict=True)),
         snakemake.output.checkpoint,
@@ -20,10 +20,12 @@ def main() -> None:
         settings,
         snakemake.params.seed,
         snakemake.params.code,
-        device,
-        loss_of=GuidedLoss(load_classifier(snakemake.input.guide, device), settings["loss"]),
-        compiled=compute["compile"],
-        guide_sha256=sha256(snakemake.input.guide),
+        snakemake.config["compute"],
+        # Without a GPU the resource is 0, and the CPU the one device.
+        max(1, snakemake.resources.get("gpu", 1)),
+        snakemake.threads,
+        loss_on=partial(loss_of_guide, guide, settings["loss"]),
+        guide_sha256=sha256(guide),
     )
 
 

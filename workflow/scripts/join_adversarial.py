@@ -1,0 +1,15 @@
+"""Join the shards of one split of an adversarial set: shards + data -> adversarial set."""
+
+from perturbflow.logs import run_job
+
+from perturbflow.shards import remove_other_shards
+from perturbflow.storage import join_shards, open_images, sha256
+
+
+def main() -> None:
+    data, shards = snakemake.input.data, list(snakemake.input.shards)
+    join_shards(shards, snakemake.output[0], len(open_images(data)), {"data_sha256": sha256(data)})
+    remove_other_shards(shards)
+
+
+run_job(main, snakemake.log[0])
