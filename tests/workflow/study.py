@@ -56,6 +56,17 @@ def tiny_config() -> dict[str, Any]:
     return config
 
 
+def copy_workflow(folder: Path) -> None:
+    """Make a folder with the workflow in it, and no results."""
+    folder.mkdir()
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, folder / name)
+
+
 class Study:
     """A copy of the workflow in a folder of its own, with its config and its results."""
 

@@ -1,29 +1,90 @@
-rule adversarial:
-    input:
-        data=f"{RESULTS}/data/{{split}}.h5",
-        attacker=lambda wildcards: checkpoint_of_role(wildcards.adversarial_set, "attacker"),
-        stopping_classifier=lambda wildcards: checkpoint_of_role(wildcards.adversarial_set, "stopping_classifier"),
-        denoiser=lambda wildcards: checkpoint_of_denoiser(wildcards.adversarial_set),
-    output:
-        f"{RESULTS}/adversarial/{{adversarial_set}}/{{split}}.h5",
-    log:
-        f"{RESULTS}/logs/adversarial/{{adversarial_set}}_{{split}}.log",
-    wildcard_constraints:
-        adversarial_set=one_of(ATTACKED),
-    conda:
-        "../../envs/torch.yaml"
-    threads: config["compute"]["threads"]
-    resources:
-        gpu=GPU,
-        mem_mb=12000,
-        runtime=720,
-    params:
-        adversarial_set=lambda wildcards: config["adversarial_sets"][wildcards.adversarial_set],
-        seed=config["seed"],
-        script=lambda wildcards: script_of_set(wildcards.adversarial_set),
-        code=lambda wildcards: code(script_of_set(wildcards.adversarial_set)),
-    script:
-        "../scripts/{params.script}"
+# What a set is made with, whole or in shards: none is stale because it would be cut otherwise today.
+PARAMS_OF_SET = {
+    "adversarial_set": lambda wildcards: config["adversarial_sets"][wildcards.adversarial_set],
+    "seed": config["seed"],
+    "script": lambda wildcards: script_of_set(wildcards.adversarial_set),
+    "code": lambda wildcards: code(script_of_set(wildcards.adversarial_set)),
+}
+NETWORKS_OF_SET = {
+    "attacker": lambda wildcards: checkpoint_of_role(wildcards.adversarial_set, "attacker"),
+    "stopping_classifier": lambda wildcards: checkpoint_of_role(wildcards.adversarial_set, "stopping_classifier"),
+    "denoiser": lambda wildcards: checkpoint_of_denoiser(wildcards.adversarial_set),
+}
+
+if IMAGES_PER_SHARD:
+
+    rule adversarial_shard:
+        input:
+            **NETWORKS_OF_SET,
+            data=f"{RESULTS}/data/{{split}}.h5",
+        output:
+            temp(f"{RESULTS}/shards/adversarial/{{adversarial_set}}/{{split}}/{SHARD}.h5"),
+        log:
+            f"{RESULTS}/logs/shards/adversarial/{{adversarial_set}}/{{split}}/{SHARD}.log",
+        wildcard_constraints:
+            adversarial_set=one_of(ATTACKED),
+        conda:
+            "../../envs/torch.yaml"
+        threads: config["compute"]["threads"]
+        resources:
+            gpu=GPU,
+            mem_mb=memory("adversarial_shard"),
+            runtime=minutes("adversarial_shard"),
+        params:
+            **PARAMS_OF_SET,
+            rows=rows_of_shard,
+        script:
+            "../scripts/{params.script}"
+
+    # It has log and environment of the rule that makes the set in one job: a job of the one waits for a job of the
+    # other, and the set is not stale for another environment.
+    rule join_adversarial:
+        input:
+            data=f"{RESULTS}/data/{{split}}.h5",
+            shards=lambda wildcards: shards(
+                f"adversarial/{wildcards.adversarial_set}", wildcards.split, PARAMS_OF_SET, wildcards
+            ),
+        output:
+            f"{RESULTS}/adversarial/{{adversarial_set}}/{{split}}.h5",
+        log:
+            f"{RESULTS}/logs/adversarial/{{adversarial_set}}_{{split}}.log",
+        wildcard_constraints:
+            adversarial_set=one_of(ATTACKED),
+        priority: 1
+        conda:
+            "../../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=memory("join_adversarial"),
+            runtime=minutes("join_adversarial"),
+        params:
+            **PARAMS_OF_SET,
+        script:
+            "../scripts/join_adversarial.py"
+
+else:
+
+    rule adversarial:
+        input:
+            **NETWORKS_OF_SET,
+            data=f"{RESULTS}/data/{{split}}.h5",
+        output:
+            f"{RESULTS}/adversarial/{{adversarial_set}}/{{split}}.h5",
+        log:
+            f"{RESULTS}/logs/adversarial/{{adversarial_set}}_{{split}}.log",
+        wildcard_constraints:
+            adversarial_set=one_of(ATTACKED),
+        conda:
+            "../../envs/torch.yaml"
+        threads: config["compute"]["threads"]
+        resources:
+            gpu=GPU,
+            mem_mb=memory("adversarial"),
+            runtime=minutes("adversarial"),
+        params:
+            **PARAMS_OF_SET,
+        script:
+            "../scripts/{params.script}"
 
 
 rule control:
@@ -40,8 +101,8 @@ rule control:
         "../../envs/figures.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory("control"),
+        runtime=minutes("control"),
     params:
         adversarial_set=lambda wildcards: config["adversarial_sets"][wildcards.adversarial_set],
         seed=config["seed"],

@@ -14,13 +14,14 @@ rule classifier:
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
-        mem_mb=16000,
-        runtime=2880,
+        mem_mb=memory("classifier"),
+        runtime=minutes("classifier"),
     params:
         classifier=lambda wildcards: config["classifiers"][wildcards.classifier],
         seed=config["seed"],
-        code=lambda wildcards: code_of_network(
-            "classifier.py", config["classifiers"][wildcards.classifier]["architecture"]
-        ),
+        code=lambda wildcards: {
+            **code_of_network("classifier.py", config["classifiers"][wildcards.classifier]["architecture"]),
+            **digests(weights_file(wildcards.classifier)),
+        },
     script:
         "../scripts/classifier.py"

@@ -1,9 +1,12 @@
+import hashlib
 import re
+from functools import cache
 from pathlib import Path
 
 from perturbflow.config import CONTROLS, OWN_ATTACKS
 from perturbflow.imports import source_file
 from perturbflow.source_digest import digest, source_digests
+from perturbflow.work import job_of
 
 RESULTS = f"results/{config['run']}"
 CLASSIFIERS = config["measure"]["classifiers"]  # the measured ones; config["classifiers"] holds all
@@ -30,6 +33,20 @@ def code_of_network(script, architecture):
     return {**code(script), **({os.path.relpath(file): digest(file)} if file else {})}
 
 
+@cache
+def digest_of_bytes(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def digests(files):
+    """Digests, by name, of a file or of several that no rule makes, for a rule's `params`.
+
+    A clone or a copy gives them a time that says nothing: as inputs they are `ancient`, and what they hold decides.
+    """
+    return {Path(file).name: digest_of_bytes(file) for file in ([files] if isinstance(files, str) else files)}
+
+
 def one_of(names):
     """A wildcard's pattern that fits these names alone, nothing where there are none."""
     return "|".join(map(re.escape, names)) or "(?!)"
@@ -47,10 +64,31 @@ wildcard_constraints:
 GPU = 0 if config["compute"]["device"] == "cpu" else 1
 
 
+def memory(rule):
+    """`mem_mb` of a rule: what a job's work takes, see perturbflow/work.py, and more at each attempt.
+
+    Until the files are there that tell the number of images, Snakemake shows <TBD>; it asks again when the job can run.
+    """
+
+    def of_job(wildcards, input, attempt):
+        return job_of(rule, dict(wildcards.items()), config, input).memory_mb(attempt)
+
+    return of_job
+
+
+def minutes(rule):
+    """`runtime` of a rule, likewise."""
+
+    def of_job(wildcards, input, attempt, threads):
+        return job_of(rule, dict(wildcards.items()), config, input).minutes(attempt, threads)
+
+    return of_job
+
+
 def weights_file(classifier):
-    """The checkpoint file that a classifier starts from, where the config names one."""
+    """The checkpoint file that a classifier starts from, where the config names one; `digests` in place of its time."""
     weights = config["classifiers"][classifier]["weights"]
-    return [] if weights in ("none", "imagenet") else weights
+    return [] if weights in ("none", "imagenet") else ancient(weights)
 
 
 def checkpoint_of_role(adversarial_set, role):

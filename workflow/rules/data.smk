@@ -8,8 +8,8 @@ rule data:
         "../../envs/torch.yaml"
     threads: 8
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("data"),
+        runtime=minutes("data"),
     params:
         data=data_slice(),
         seed=config["seed"],

@@ -16,8 +16,8 @@ rule denoiser:
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
-        mem_mb=16000,
-        runtime=5760,
+        mem_mb=memory("denoiser"),
+        runtime=minutes("denoiser"),
     params:
         denoiser=lambda wildcards: config["denoisers"][wildcards.denoiser],
         seed=config["seed"],
@@ -47,8 +47,8 @@ rule guided_denoiser:
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
-        mem_mb=16000,
-        runtime=5760,
+        mem_mb=memory("guided_denoiser"),
+        runtime=minutes("guided_denoiser"),
     params:
         denoiser=lambda wildcards: config["denoisers"][wildcards.denoiser],
         seed=config["seed"],
@@ -57,27 +57,3 @@ rule guided_denoiser:
         ),
     script:
         "../scripts/guided_denoiser.py"
-
-
-# Both splits in one job: to start one takes longer than to denoise a small split.
-rule denoised:
-    input:
-        train=f"{RESULTS}/adversarial/{{adversarial_set}}/train.h5",
-        val=f"{RESULTS}/adversarial/{{adversarial_set}}/val.h5",
-        denoiser=f"{RESULTS}/denoisers/{{denoiser}}/checkpoint.pt",
-    output:
-        train=f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/train.h5",
-        val=f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/val.h5",
-    log:
-        f"{RESULTS}/logs/denoised/{{denoiser}}_{{adversarial_set}}.log",
-    conda:
-        "../../envs/torch.yaml"
-    threads: config["compute"]["threads"]
-    resources:
-        gpu=GPU,
-        mem_mb=8000,
-        runtime=120,
-    params:
-        code=code("denoised.py"),
-    script:
-        "../scripts/denoised.py"

@@ -13,8 +13,8 @@ rule figure:
         "../../envs/figures.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("figure"),
+        runtime=minutes("figure"),
     params:
         figure=lambda wildcards: of_figure(wildcards.figure),
         code=code("figure.py"),
@@ -41,8 +41,8 @@ rule geometry_figure:
         "../../envs/figures.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("figure"),
+        runtime=minutes("figure"),
     params:
         adversarial_sets=SETS,
         denoisers=DENOISERS,
@@ -65,8 +65,8 @@ rule intervention_figure:
         "../../envs/figures.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("figure"),
+        runtime=minutes("figure"),
     params:
         adversarial_sets=INTERVENED,
         denoisers=DENOISERS,

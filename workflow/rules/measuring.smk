@@ -15,8 +15,8 @@ rule measure:
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
-        mem_mb=12000,
-        runtime=240,
+        mem_mb=memory("measure"),
+        runtime=minutes("measure"),
     params:
         measure={key: config["measure"][key] for key in ("split", "images", "metrics")},
         conditions=CONDITIONS,
@@ -42,10 +42,11 @@ rule intervene:
     threads: config["compute"]["threads"]
     resources:
         gpu=GPU,
-        mem_mb=12000,
-        runtime=480,
+        mem_mb=memory("intervene"),
+        runtime=minutes("intervene"),
     params:
         interventions={key: config["interventions"][key] for key in ("images", "fractions")},
+        split=config["measure"]["split"],
         conditions=CONDITIONS,
         seed=config["seed"],
         code=code("intervene.py"),
@@ -64,9 +65,10 @@ rule mean_squared_error:
         f"{RESULTS}/logs/mse/{{adversarial_set}}.log",
     conda:
         "../../envs/figures.yaml"
+    threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory("mean_squared_error"),
+        runtime=minutes("mean_squared_error"),
     params:
         conditions=CONDITIONS,
         splits=SPLITS,

@@ -8,7 +8,12 @@ NORM_OF = {name: config["adversarial_sets"][name]["norm_of"] for name in NOISE}
 
 
 def paper(table):
-    return f"{PAPER}/{table}.csv"
+    return ancient(f"{PAPER}/{table}.csv")
+
+
+def of_the_paper(inputs):
+    """Those of a table's inputs that are the paper's."""
+    return [file for name, file in inputs.items() if name.startswith("paper")]
 
 
 def of_sets(pattern, classifiers=(), adversarial_sets=SETS):
@@ -32,6 +37,9 @@ ROLES = dict.fromkeys(
 )
 
 PAPERS_SETS = [name for name in SETS if name in ("fgsm_v1", "fgsm_v2", "ifgsm_v1", "ifgsm_v2", "mifgsm")]
+# Any set tells the layers. A study without the paper's names its first one to the claims, which pass it over: what decides
+# over an input stands in the params.
+NAMED_TO_CLAIMS = PAPERS_SETS or SETS[:1]
 
 # Of each table the inputs and params, named as the arguments of its function in perturbflow/tables.py.
 TABLES = {
@@ -77,10 +85,10 @@ TABLES["claims"] = (
         "distances_images": of_sets(DISTANCES, CLASSIFIERS, PAPERS_SETS),
         "predictions": of_sets(PREDICTIONS, CLASSIFIERS, PAPERS_SETS),
         "mse_images": of_sets("mse/{adversarial_set}_images.csv.gz", adversarial_sets=PAPERS_SETS),
-        "layers": of_sets("distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS, SETS[:1]),
+        "layers": of_sets("distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS, NAMED_TO_CLAIMS[:1]),
         **{f"paper{number}": paper(f"table{number}") for number in (3, 4, 5, 7)},
     },
-    {"classifiers": CLASSIFIERS, "adversarial_sets": PAPERS_SETS, "denoisers": DENOISERS},
+    {"classifiers": CLASSIFIERS, "adversarial_sets": NAMED_TO_CLAIMS, "denoisers": DENOISERS},
 )
 
 
@@ -112,11 +120,11 @@ for table, (inputs, settings) in TABLES.items():
             "../../envs/figures.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=30,
+            mem_mb=memory("table"),
+            runtime=minutes("table"),
         params:
             **settings,
             script=SCRIPTS.get(table, "tables.py"),
-            code=code(SCRIPTS.get(table, "tables.py")),
+            code={**code(SCRIPTS.get(table, "tables.py")), **digests(of_the_paper(inputs))},
         script:
             "../scripts/{params.script}"  # read when the job runs, where a name of the loop would be the last one

@@ -1,0 +1,183 @@
+"""A study that is copied to another place, as docs/moving.md tells. Every test really asks Snakemake."""
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.workflow.study import COPIED, Study, jobs, tiny_config
+from tests.workflow.test_rerun import OF_ALL_SETS, of_set
+
+pytestmark = pytest.mark.workflow
+
+# Snakemake knows small files by their checksums. With this it knows none, as none of the large files of a real study.
+LARGE_FILES = ("--max-checksum-file-size", "0")
+METADATA = ".snakemake/metadata"
+
+
+def clone(study: Study, folder: Path) -> Study:
+    """The code and config without any results, every file new."""
+    folder.mkdir()
+    for name in COPIED:
+        source = study.folder / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, copy_function=shutil.copy)
+        else:
+            shutil.copy(source, folder / name)
+    return Study(folder)
+
+
+def bring(study: Study, name: str, target: Study, copy: Callable[[str, str], Any] = shutil.copy2) -> None:
+    """Copy a folder of a study into another, by default with times as `rsync -a` and `cp -a` do."""
+    shutil.rmtree(target.folder / name, ignore_errors=True)
+    shutil.copytree(study.folder / name, target.folder / name, copy_function=copy)
+
+
+def lose_times(study: Study) -> None:
+    """Give all results new times, in the worst order that a copy may take: what was made first is newest."""
+    files = sorted((path for path in (study.folder / "results").rglob("*") if path.is_file()), key=modified)
+    now = time.time()
+    for seconds, file in enumerate(files):
+        os.utime(file, (now - seconds, now - seconds))
+
+
+def modified(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def edit_of_a_step() -> tuple[dict[str, Any], Counter[str]]:
+    """A config with another step of one attack, and the jobs that this makes stale, as in test_rerun.py."""
+    config = tiny_config()
+    config["adversarial_sets"]["ifgsm"]["step"] = 4.0
+    return config, Counter([*of_set("ifgsm"), "table2", "table4", *OF_ALL_SETS])
+
+
+def stale(study: Study, *arguments: str) -> Counter[str]:
+    return jobs(study.snakemake("--dry-run", *arguments).stdout)
+
+
+def test_results_alone_are_up_to_date_in_a_new_clone(finished_study: Study, tmp_path: Path) -> None:
+    moved = clone(finished_study, tmp_path / "clone")
+    bring(finished_study, "results", moved)
+    assert modified(moved.folder / "resources/paper/table1.csv") > modified(
+        moved.folder / "results/tiny/tables/table1.csv"
+    )
+    assert moved.run(*LARGE_FILES) == Counter()
+
+    config, follows = edit_of_a_step()
+    moved.configure(config)
+    assert stale(moved) == Counter()  # nothing tells with what the results were made
+
+    moved.configure(tiny_config())
+    moved.snakemake("--touch", "--forceall")
+    assert moved.run(*LARGE_FILES) == Counter()
+    moved.configure(config)
+    assert stale(moved) == follows
+
+
+def test_with_the_metadata_an_edit_reruns_what_it_does_at_home(finished_study: Study, tmp_path: Path) -> None:
+    moved = clone(finished_study, tmp_path / "clone")
+    bring(finished_study, "results", moved)
+    bring(finished_study, METADATA, moved)
+    assert moved.run(*LARGE_FILES) == Counter()
+
+    config, follows = edit_of_a_step()
+    moved.configure(config)
+    assert stale(moved, *LARGE_FILES) == follows
+
+
+def test_a_copy_that_lost_its_times_is_touched(finished_study: Study, tmp_path: Path) -> None:
+    moved = clone(finished_study, tmp_path / "clone")
+    bring(finished_study, "results", moved)
+    bring(finished_study, METADATA, moved)
+    lose_times(moved)
+    assert stale(moved) == Counter()
+    assert stale(moved, *LARGE_FILES).keys() >= {"classifier classifier=resnet18", "denoiser denoiser=unet", "table1"}
+
+    before = {path: path.read_bytes() for path in (moved.folder / "results").rglob("*.csv")}
+    moved.snakemake("--touch", *LARGE_FILES)
+    assert stale(moved, *LARGE_FILES) == Counter()
+    assert all(path.read_bytes() == text for path, text in before.items())
+    config, follows = edit_of_a_step()
+    moved.configure(config)
+    assert stale(moved, *LARGE_FILES) == follows
+
+
+def test_half_a_study_that_lost_times_and_metadata_is_touched(finished_study: Study, tmp_path: Path) -> None:
+    moved = clone(finished_study, tmp_path / "clone")
+    bring(finished_study, "results", moved)
+    for folder in ("denoised", "mse", "accuracy", "distances", "predictions", "interventions", "tables", "figures"):
+        shutil.rmtree(moved.folder / "results/tiny" / folder)
+    lose_times(moved)
+    assert "classifier classifier=resnet18" in stale(moved)
+
+    moved.snakemake("--touch", "--forceall")
+    missing = stale(moved, *LARGE_FILES)
+    assert missing.keys() >= {"denoised denoiser=unet, adversarial_set=fgsm", "table1"}
+    assert not {name.split()[0] for name in missing} & {"data", "classifier", "adversarial", "control", "denoiser"}
+
+
+def test_a_study_goes_on_under_another_profile_and_back(finished_study: Study, tmp_path: Path) -> None:
+    wanted = "results/tiny/tables/table4.csv"
+    laptop = clone(finished_study, tmp_path / "laptop")
+    bring(finished_study, "results", laptop)
+    bring(finished_study, METADATA, laptop)
+    results = laptop.folder / "results/tiny"
+    for folder in results.iterdir():
+        if folder.name not in ("data", "classifiers", "adversarial"):
+            shutil.rmtree(folder)
+    (results / "adversarial/noise/val.h5").unlink()
+    missing = stale(laptop, wanted)
+    assert missing.keys() >= {"control adversarial_set=noise, split=val", "denoiser denoiser=unet", "table4"}
+    assert not {name.split()[0] for name in missing} & {"data", "classifier", "adversarial"}
+
+    cluster = clone(laptop, tmp_path / "cluster")
+    bring(laptop, "results", cluster)
+    bring(laptop, METADATA, cluster)
+    config = tiny_config()
+    config["compute"] |= {"threads": 2, "batch_size": 7, "longest_job_hours": 2}
+    cluster.configure(config)
+    # The cluster's profile, with jobs that run here.
+    profile = ("--workflow-profile", "profiles/slurm", "--executor", "local", "--latency-wait", "5", *LARGE_FILES)
+    assert cluster.run(*profile, wanted) == missing
+    assert stale(cluster, *profile, wanted) == Counter()
+
+    bring(cluster, "results", laptop)
+    bring(cluster, METADATA, laptop)
+    assert stale(laptop, *LARGE_FILES, wanted) == Counter()
+
+
+def test_another_number_of_the_papers_reruns_the_tables_that_show_it(study: Study) -> None:
+    table = study.folder / "resources/paper/table4.csv"
+    table.write_text(table.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert stale(study) == Counter(["table4", "claims"])
+
+
+def test_weights_are_known_by_what_they_hold(study: Study) -> None:
+    config = tiny_config()
+    config["classifiers"]["resnet18"]["weights"] = "mine.pth"
+    study.configure(config)
+    checkpoint, weights = "results/tiny/classifiers/resnet18/checkpoint.pt", study.folder / "mine.pth"
+    state = torch.load(study.folder / checkpoint, weights_only=True)["network"]
+    torch.save(state, weights)
+    assert study.run(checkpoint) == Counter(["classifier classifier=resnet18"])
+
+    os.utime(weights)
+    assert modified(weights) > modified(study.folder / checkpoint)
+    assert stale(study, *LARGE_FILES, checkpoint) == Counter()
+
+    torch.save({name: tensor + 1 for name, tensor in state.items()}, weights)
+    os.utime(weights, (0, 0))
+    assert stale(study, checkpoint) == Counter(["classifier classifier=resnet18"])
+
+    # Where the checkpoint is there, nothing needs what it was made from.
+    os.utime(weights)
+    weights.unlink()
+    assert stale(study)
+    assert "classifier classifier=resnet18" not in stale(study)

@@ -1,0 +1,241 @@
+"""Sets that are made and denoised in shards: the same files, and jobs for what is missing or stale alone."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from perturbflow.storage import sha256
+from tests.workflow.study import Study, jobs, tiny_config
+
+pytestmark = pytest.mark.workflow
+
+BATCH_SIZE = 4
+ROWS = {"train": ["0-19", "20-39", "40-47"], "val": ["0-15"]}  # of the 48 and 16 images
+FILES = [
+    "adversarial/fgsm_v2/train.h5",
+    "adversarial/fgsm_v2/val.h5",
+    "adversarial/pgd/train.h5",
+    "adversarial/adaptive/train.h5",
+    "denoised/unet/fgsm_v2/train.h5",
+    "denoised/unet/fgsm_v2/val.h5",
+]
+TARGETS = [f"results/tiny/{name}" for name in FILES]
+
+
+def config_of(images_per_shard: int | None) -> dict[str, Any]:
+    """The tiny study with more sets, among them one of Foolbox's that draws random numbers and an adaptive one."""
+    config = tiny_config()
+    networks = {"attacker": "resnet18", "stopping_classifier": "resnetv2_50"}
+    config["adversarial_sets"] |= {
+        "fgsm_v2": {"attack": "fgsm", "step": 4.0, "max_steps": 6, **networks},
+        "pgd": {"attack": "LinfPGD", "epsilon": 16.0, "options": {"steps": 3}, **networks},
+        "adaptive": {"attack": "ifgsm", "denoiser": "unet", "step": 8.0, "max_steps": 3, **networks},
+    }
+    config["compute"] |= {"batch_size": BATCH_SIZE, "images_per_shard": images_per_shard}
+    return config
+
+
+def shards_of(adversarial_set: str, split: str) -> list[str]:
+    return [f"adversarial_shard adversarial_set={adversarial_set}, split={split}, rows={rows}" for rows in ROWS[split]]
+
+
+def set_of(adversarial_set: str, split: str) -> list[str]:
+    return [*shards_of(adversarial_set, split), f"join_adversarial adversarial_set={adversarial_set}, split={split}"]
+
+
+DENOISED = [
+    *(
+        f"denoised_shard denoiser=unet, adversarial_set=fgsm_v2, split={split}, rows={rows}"
+        for split in ROWS
+        for rows in ROWS[split]
+    ),
+    "join_denoised denoiser=unet, adversarial_set=fgsm_v2",
+]
+FGSM = [*set_of("fgsm_v2", "train"), *set_of("fgsm_v2", "val")]
+ALL = [*FGSM, *set_of("pgd", "train"), *set_of("adaptive", "train"), *DENOISED]
+
+
+def run(study: Study, *arguments: str, targets: list[str] = TARGETS) -> Counter[str]:
+    """The jobs that make the targets, of shards with their rows and without their digests."""
+    return without_digests(study.run(*arguments, *targets))
+
+
+def without_digests(ran: Counter[str]) -> Counter[str]:
+    return Counter(
+        {re.sub(r"first=(\d+), last=(\d+), digest=\w+", r"rows=\1-\2", job): number for job, number in ran.items()}
+    )
+
+
+def make(finished_study: Study, folder: Path, images_per_shard: int | None) -> tuple[Study, Counter[str]]:
+    """The tiny study with the additional sets, and the jobs that made them."""
+    study = finished_study.copy_to(folder)
+    study.configure(config_of(images_per_shard))
+    return study, run(study)
+
+
+@pytest.fixture(scope="module")
+def whole(finished_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return make(finished_study, tmp_path_factory.mktemp("whole") / "perturbflow", None)[0]
+
+
+@pytest.fixture(scope="module")
+def made_in_shards(finished_study: Study, tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Counter[str]]:
+    return make(finished_study, tmp_path_factory.mktemp("shards") / "perturbflow", 20)
+
+
+@pytest.fixture
+def in_shards(made_in_shards: tuple[Study, Counter[str]], tmp_path: Path) -> Study:
+    return made_in_shards[0].copy_to(tmp_path / "perturbflow")
+
+
+def shard_files(study: Study) -> list[str]:
+    """What is there of shards, without digests."""
+    files = (study.folder / "results/tiny/shards").rglob("*.h5")
+    return sorted(
+        f"{file.parent.relative_to(study.folder / 'results/tiny/shards')}/{file.stem[:-13]}" for file in files
+    )
+
+
+def test_each_shard_is_a_job(made_in_shards: tuple[Study, Counter[str]]) -> None:
+    study, ran = made_in_shards
+    assert ran == Counter(ALL)
+    assert shard_files(study) == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_files_do_not_depend_on_shards(name: str, whole: Study, made_in_shards: tuple[Study, Counter[str]]) -> None:
+    path = f"results/tiny/{name}"
+    with h5py.File(whole.folder / path) as expected, h5py.File(made_in_shards[0].folder / path) as found:
+        assert dict(found.attrs) == dict(expected.attrs)
+        assert set(found) == set(expected)
+        for dataset in expected:
+            assert found[dataset].dtype == expected[dataset].dtype
+            assert found[dataset].chunks is None
+            np.testing.assert_array_equal(found[dataset][:], expected[dataset][:], err_msg=dataset)
+    # So what is made of them has equal digests in its attributes.
+    assert sha256(made_in_shards[0].folder / path) == sha256(whole.folder / path)
+
+
+def test_shards_are_planned_before_there_are_data(in_shards: Study) -> None:
+    shutil.rmtree(in_shards.folder / "results")
+    planned = run(in_shards, "--dry-run")
+    trained = ["classifier classifier=resnet18", "classifier classifier=resnetv2_50", "denoiser denoiser=unet"]
+    assert planned == Counter([*ALL, "data", *trained, *set_of("fgsm", "train")])
+
+
+@pytest.mark.parametrize("images_per_shard", [256, 512])
+def test_a_finished_study_does_nothing_when_it_is_to_be_cut(study: Study, images_per_shard: int) -> None:
+    config = tiny_config()
+    config["compute"]["images_per_shard"] = images_per_shard
+    study.configure(config)
+    assert study.run() == Counter()
+
+
+@pytest.mark.parametrize("images_per_shard", [20, 8, 48, None])
+def test_a_study_in_shards_does_nothing_when_it_is_cut_otherwise(
+    in_shards: Study, images_per_shard: int | None
+) -> None:
+    in_shards.configure(config_of(images_per_shard))
+    assert run(in_shards) == Counter()
+
+
+def test_an_edit_of_a_set_makes_its_shards_anew(in_shards: Study) -> None:
+    config = config_of(20)
+    config["adversarial_sets"]["pgd"]["epsilon"] = 8.0
+    in_shards.configure(config)
+    assert run(in_shards, "--dry-run") == Counter(set_of("pgd", "train"))
+
+
+def test_a_new_checkpoint_makes_the_shards_anew(in_shards: Study) -> None:
+    with (in_shards.folder / "results/tiny/classifiers/resnetv2_50/checkpoint.pt").open("ab") as checkpoint:
+        checkpoint.write(b" ")
+    assert run(in_shards, "--dry-run") == Counter(ALL)
+    in_shards.configure(config_of(None))
+    whole_sets = [("fgsm_v2", "train"), ("fgsm_v2", "val"), ("pgd", "train"), ("adaptive", "train")]
+    assert run(in_shards, "--dry-run") == Counter(
+        [
+            *(f"adversarial adversarial_set={name}, split={split}" for name, split in whole_sets),
+            "denoised denoiser=unet, adversarial_set=fgsm_v2",
+        ]
+    )
+
+
+def test_shards_of_a_size_that_comes_back_are_not_stale(in_shards: Study) -> None:
+    """Snakemake remembers what the shards of that size were made with, before the set changed."""
+    target = ["results/tiny/adversarial/pgd/train.h5"]
+    config = config_of(None)
+    config["adversarial_sets"]["pgd"]["epsilon"] = 8.0
+    in_shards.configure(config)
+    assert run(in_shards, targets=target) == Counter(["adversarial adversarial_set=pgd, split=train"])
+    config["compute"]["images_per_shard"] = 20
+    in_shards.configure(config)
+    assert run(in_shards, targets=target) == Counter()
+
+
+def interrupt_after_a_shard(study: Study, target: str) -> None:
+    """Run Snakemake, one job at a time, and kill it with its job when the first shard is done and the next begins."""
+    command = [sys.executable, "-m", "snakemake", "--configfile", "config/tiny.yaml", "--cores", "1", target]
+    with subprocess.Popen(
+        command, cwd=study.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout
+        n_begun = 0
+        for line in process.stdout:
+            n_begun += line.startswith(("rule adversarial_shard:", "localrule adversarial_shard:"))
+            if n_begun == 2:
+                break
+        os.killpg(process.pid, signal.SIGKILL)
+    assert n_begun == 2
+    study.snakemake("--unlock")
+
+
+def test_an_interrupted_set_makes_the_missing_shards(in_shards: Study, whole: Study) -> None:
+    target = "results/tiny/adversarial/fgsm_v2/train.h5"
+    (in_shards.folder / target).unlink()
+    interrupt_after_a_shard(in_shards, target)
+    (made,) = shard_files(in_shards)
+    folder, rows = made.rsplit("/", 1)
+    assert folder == "adversarial/fgsm_v2/train"
+    missing = [job for job in set_of("fgsm_v2", "train") if not job.endswith(f"rows={rows}")]
+    assert len(missing) == 3
+    assert run(in_shards, targets=[target]) == Counter(missing)
+    assert shard_files(in_shards) == []
+    with h5py.File(whole.folder / target) as expected, h5py.File(in_shards.folder / target) as found:
+        np.testing.assert_array_equal(found["images"][:], expected["images"][:])
+
+
+def test_nothing_is_left_of_an_interrupted_set_that_was_edited(in_shards: Study) -> None:
+    target = "results/tiny/adversarial/fgsm_v2/train.h5"
+    (in_shards.folder / target).unlink()
+    interrupt_after_a_shard(in_shards, target)
+    config = config_of(20)
+    config["adversarial_sets"]["fgsm_v2"]["max_steps"] = 1
+    in_shards.configure(config)
+    assert run(in_shards, targets=[target]) == Counter(set_of("fgsm_v2", "train"))
+    assert shard_files(in_shards) == []
+    with h5py.File(in_shards.folder / target) as found:
+        assert found["steps"][:].max() == 1
+
+
+def test_data_of_another_number_of_images_than_planned(in_shards: Study) -> None:
+    """As where images come between planning and reading; the next run plans with the data that are there."""
+    planned = jobs(in_shards.snakemake("--dry-run", *TARGETS).stdout)
+    assert planned == Counter()
+    target = "results/tiny/adversarial/pgd/val.h5"
+    in_shards.edit("workflow/rules/shards.smk", "    return count_images(", "    return BATCH + count_images(")
+    in_shards.edit("workflow/rules/shards.smk", "from functools", f"BATCH = {BATCH_SIZE}\nfrom functools")
+    wrong = in_shards.snakemake(target, check=False)
+    assert wrong.returncode != 0
+    assert "has 16 images; asked for 0..19. Run again." in wrong.stdout
+    in_shards.edit("workflow/rules/shards.smk", "BATCH + ", "")
+    assert run(in_shards, targets=[target]) == Counter(set_of("pgd", "val"))

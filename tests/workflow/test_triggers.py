@@ -1,0 +1,124 @@
+"""The profiles' rerun-triggers leave out that a job's list of inputs changed. Nothing stale is missed for that."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.workflow.study import Study, jobs, tiny_config
+
+pytestmark = pytest.mark.workflow
+
+Config = dict[str, Any]
+
+
+def another_set(config: Config) -> None:
+    config["adversarial_sets"]["ifgsm2"] = {**config["adversarial_sets"]["ifgsm"], "max_steps": 1}
+
+
+def no_set(config: Config) -> None:
+    del config["adversarial_sets"]["ifgsm"]
+
+
+def other_order_of_sets(config: Config) -> None:
+    config["adversarial_sets"] = dict(reversed(config["adversarial_sets"].items()))
+
+
+def a_set_of_the_papers_name(config: Config) -> None:
+    config["adversarial_sets"]["fgsm_v1"] = config["adversarial_sets"].pop("ifgsm")
+
+
+def other_stopping_classifier(config: Config) -> None:
+    config["adversarial_sets"]["ifgsm"]["stopping_classifier"] = "resnetv2_50"
+
+
+def other_attacker(config: Config) -> None:
+    config["adversarial_sets"]["ifgsm"]["attacker"] = "resnetv2_50"
+
+
+def a_denoiser_that_the_attacker_knows(config: Config) -> None:
+    config["adversarial_sets"]["ifgsm"]["denoiser"] = "unet"
+
+
+def other_norm(config: Config) -> None:
+    config["adversarial_sets"]["noise"]["norm_of"] = "ifgsm"
+
+
+def another_denoiser(config: Config) -> None:
+    config["denoisers"]["other"] = config["denoisers"]["unet"]
+
+
+def other_mix(config: Config) -> None:
+    config["denoisers"]["unet"]["mix"] = {"fgsm": 0.5, "ifgsm": 0.5}
+
+
+def a_guide(config: Config) -> None:
+    config["denoisers"]["unet"] |= {"loss": "logits", "guide": "resnetv2_50"}
+
+
+def other_split(config: Config) -> None:
+    config["measure"]["split"] = "val"
+
+
+def another_measured_classifier(config: Config) -> None:
+    config["measure"]["classifiers"].append("resnet18")
+
+
+def other_interventions(config: Config) -> None:
+    config["interventions"]["adversarial_sets"] = ["ifgsm"]
+
+
+def other_classifier_of_table1(config: Config) -> None:
+    another_measured_classifier(config)
+    config["tables"]["table1"]["classifier"] = "resnet18"
+
+
+def a_table7(config: Config) -> None:
+    another_measured_classifier(config)
+    config["tables"]["table7"] = {"classifiers": ["resnet18"]}
+
+
+def other_sets_of_a_figure(config: Config) -> None:
+    config["figures"]["figure2"]["adversarial_sets"] = ["ifgsm"]
+
+
+def weights_of_a_file(config: Config) -> None:
+    # Any file that is there and older.
+    config["classifiers"]["resnet18"]["weights"] = "results/tiny/classifiers/resnetv2_50/checkpoint.pt"
+
+
+EDITS: list[Callable[[Config], None]] = [
+    another_set,
+    no_set,
+    other_order_of_sets,
+    a_set_of_the_papers_name,
+    other_stopping_classifier,
+    other_attacker,
+    a_denoiser_that_the_attacker_knows,
+    other_norm,
+    another_denoiser,
+    other_mix,
+    a_guide,
+    other_split,
+    another_measured_classifier,
+    other_interventions,
+    other_classifier_of_table1,
+    a_table7,
+    other_sets_of_a_figure,
+    weights_of_a_file,
+]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_whoever_has_other_inputs_has_other_params(edit: Callable[[Config], None], finished_study: Study) -> None:
+    config = tiny_config()
+    edit(config)
+    finished_study.configure(config)
+    try:
+        stale = jobs(finished_study.snakemake("--dry-run").stdout)
+        triggers = ["mtime", "params", "input"]
+        with_input = finished_study.snakemake("--dry-run", "--rerun-triggers", *triggers).stdout
+    finally:
+        finished_study.configure(tiny_config())
+    assert stale == jobs(with_input)
+    assert stale

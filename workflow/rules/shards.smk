@@ -1,0 +1,37 @@
+# Large sets are cut into shards where the config says so: a job each, and one that joins them.
+from functools import cache
+
+from perturbflow.shards import count_images, digest_of, rows_of_shards
+
+IMAGES_PER_SHARD = config["compute"]["images_per_shard"]
+
+# The name of a shard: its first and last row in the data, and a digest of what it is made with.
+SHARD = "{first}-{last}.{digest}"
+
+
+wildcard_constraints:
+    first=r"\d+",
+    last=r"\d+",
+    digest="[0-9a-f]{12}",
+
+
+@cache
+def number_of_images(split):
+    """Images of a split, also where the data are still to be made."""
+    made_from = {"data": data_slice(), "seed": config["seed"]}
+    return count_images(f"{RESULTS}/data/{split}.h5", made_from, config["data"], config["seed"], split)
+
+
+def shards(folder, split, params, wildcards):
+    """The files that a split of a set is joined from, in order; params: of the rule that makes them."""
+    digest = digest_of([value(wildcards) if callable(value) else value for value in params.values()])
+    names = [
+        SHARD.format(first=rows[0], last=rows[-1], digest=digest)
+        for rows in rows_of_shards(number_of_images(split), IMAGES_PER_SHARD)
+    ]
+    return [f"{RESULTS}/shards/{folder}/{split}/{name}.h5" for name in names]
+
+
+def rows_of_shard(wildcards):
+    """The rows of the data that a shard has."""
+    return range(int(wildcards.first), int(wildcards.last) + 1)
