@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import platform
 from pathlib import Path
 
 import torch
 
 from benchmarks.results import load, record, table
-from benchmarks.stages import STAGES, run_stage
+from benchmarks.stages import STAGES, n_cores, run_stage
 from perturbflow.compute import prepare
 
 PAGE = Path("docs/performance.md")
@@ -25,7 +24,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.stages) - set(STAGES):
         parser.error(f"unknown stage {', '.join(sorted(unknown))}; known: {', '.join(STAGES)}")
-    device = prepare(arguments.device, _n_cores()).type
+    device = prepare(arguments.device, n_cores()).type
     folder = Path("results/benchmarks") / device
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -34,7 +33,7 @@ def main() -> None:
         files.append(folder / f"{stage}.json")
         # Of its own process: what one stage leaves in memory, caches and settings does not meet the next.
         process = multiprocessing.get_context("spawn").Process(
-            target=run_stage, args=(stage, device, _n_cores(), files[-1])
+            target=run_stage, args=(stage, device, n_cores(), files[-1])
         )
         process.start()
         process.join()
@@ -51,7 +50,7 @@ def main() -> None:
 def machine(device: str) -> str:
     """What it was measured on, in a line."""
     described = torch.cuda.get_device_name() if device == "cuda" else _processor()
-    return f"{described}, {_n_cores()} cores, Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{described}, {n_cores()} cores, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def _processor() -> str:
@@ -60,10 +59,6 @@ def _processor() -> str:
     lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _n_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Size:
     rounds: int
 
 
-SIZES = {"cpu": Size(16, 6, 4, 10), "cuda": Size(256, 12, 8, 10)}
+SIZES = {"cpu": Size(16, 6, 4, 16), "cuda": Size(256, 12, 8, 10)}
 
 
 class OfUnitImages(nn.Module):
@@ -120,7 +120,7 @@ def _stops(device: torch.device, size: Size) -> list[Result]:
     limit = 2 * size.steps
     images = on_device(photographs(size.batch * size.waiting), device).float()
     labels = predicted(network, images)
-    step = _step_for(limit / 3, limit, network, images[: size.batch], labels[: size.batch], size.batch)
+    step = _step_for(limit / 3, limit, network, images, labels, size.batch)
     ours = IterativeFGSM(step=step, max_steps=limit, batch_size=size.batch)
     iterative = foolbox.attacks.LinfBasicIterativeAttack(abs_stepsize=step, steps=limit, random_start=False)
     judge = Alike(network).eval()
@@ -135,7 +135,7 @@ def _stops(device: torch.device, size: Size) -> list[Result]:
             "black box": lambda: list(ours.stream(network, judge, images, labels)),
             "foolbox": in_batches,
         },
-        max(2, size.rounds // 3),
+        max(2, size.rounds // 5),
         device,
     )
     mean = _mean_steps(ours, network, images, labels)
@@ -171,8 +171,8 @@ def _mean_steps(attack: IterativeFGSM, network: nn.Module, images: Tensor, label
 
 def _step_for(wanted: float, limit: int, network: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> float:
     """A length of steps with which images need `wanted` steps in the mean, by bisection."""
-    shortest, longest = 1e-3, 4.0
-    for _ in range(9):
+    shortest, longest = 1e-2, 64.0
+    for _ in range(8):
         step = (shortest * longest) ** 0.5
         attack = IterativeFGSM(step=step, max_steps=limit, batch_size=batch_size)
         shortest, longest = (

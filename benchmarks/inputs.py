@@ -25,14 +25,14 @@ def _photographs() -> list[Array]:
     return [np.asarray(photograph) for photograph in load_sample_images().images]
 
 
-def photographs(n_images: int, seed: int = 0) -> Array:
-    """Random pieces of scikit-learn's two photographs, uint8 (n_images, 64, 64, 3)."""
+def photographs(n_images: int, seed: int = 0, size: int = SIZE) -> Array:
+    """Random pieces of scikit-learn's two photographs, 427 x 640 pixels each: uint8 (n_images, size, size, 3)."""
     generator = np.random.default_rng(seed)
-    pieces = np.empty((n_images, SIZE, SIZE, 3), dtype=np.uint8)
+    pieces = np.empty((n_images, size, size, 3), dtype=np.uint8)
     for piece in pieces:
         photograph = _photographs()[generator.integers(2)]
-        top, left = (generator.integers(side - SIZE) for side in photograph.shape[:2])
-        piece[:] = photograph[top : top + SIZE, left : left + SIZE]
+        top, left = (generator.integers(side - size) for side in photograph.shape[:2])
+        piece[:] = photograph[top : top + size, left : left + size]
     return pieces
 
 

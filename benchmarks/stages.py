@@ -17,3 +17,8 @@ def run_stage(stage: str, device: str, threads: int, file: Path) -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # jobs that are measured would draw their progress into the table
     selected = prepare(device, threads)
     save(importlib.import_module(f"benchmarks.{stage}").run(selected), file)
+
+
+def n_cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,7 +6,8 @@ and backward. The networks are untrained, which changes no speed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +25,16 @@ from perturbflow.attacks import ATTACKS, input_gradient, own_attack
 from perturbflow.classifiers import Classifier, build_classifier
 from perturbflow.compute import select_precision
 from perturbflow.config import load_config
-from perturbflow.controls import CONTROLS, control_blocks
+from perturbflow.controls import control_blocks
 from perturbflow.denoisers import build_denoiser
 from perturbflow.errors import mean_squared_errors
 from perturbflow.evaluation import denoise, pixels_of, top1_of_array
 from perturbflow.guided import GuidedLoss
 from perturbflow.measuring import layer_distances
 from perturbflow.training import Resumable, train_classifier, train_denoiser
+from perturbflow.work import Passes, attack_passes, jobs, passes, source_images
 
 CONFIG = Path(__file__).parent.parent / "config" / "config.yaml"
-SPLITS_OF_TINY_IMAGENET = {"train": 500, "val": 50}  # images of each class
-CLASSES_OF_TINY_IMAGENET = 200
 N_CONDITIONS = 3  # under which distances are measured here: an adversary and two that a denoiser left
 
 Config = Mapping[str, Any]
@@ -102,7 +102,7 @@ def run(device: torch.device) -> list[Result]:
     """On a GPU the whole; on the CPU two trainings, and `not measured` for the rest."""
     config, size = load_config(CONFIG), SIZES[device.type]
     if device.type == "cuda":
-        return rows(config, measure(Bench(config, size, device)))
+        return rows(config, measure(Bench(config, size, device), shown_attacks(config)))
     return [*cpu_rows(config, size, device), *rows(config, None)]
 
 
@@ -313,7 +313,7 @@ class Bench:
 
     def _clean(self, n_images: int | None = None) -> Any:
         size = self.config["data"]["image_size"]
-        return np.ascontiguousarray(photographs(n_images or self.size.images)[:, :size, :size])
+        return photographs(n_images or self.size.images, size=size)
 
     def _classifier(self, name: str, frozen: bool = True) -> Classifier:
         torch.manual_seed(0)
@@ -359,8 +359,8 @@ def _build_denoiser(settings: Config) -> nn.Module:
     return build_denoiser(settings["architecture"], settings["width"], settings["residual"], settings["options"])
 
 
-def measure(bench: Bench) -> Measured:
-    """All that the rows and the projection need."""
+def measure(bench: Bench, attacks: Iterable[str]) -> Measured:
+    """All that the rows and the projection need. attacks: the sets whose attack is timed by itself."""
     config = bench.config
     sets, denoisers, measured = config["adversarial_sets"], config["denoisers"], config["measure"]["classifiers"]
     attacked = [settings for settings in sets.values() if settings["attack"] in ATTACKS]
@@ -389,7 +389,7 @@ def measure(bench: Bench) -> Measured:
         matmul_rate(bench.size.matrix, select_precision("auto", bench.device), bench.device),
         training,
         denoiser_training,
-        {name: bench.attack(name) for name in shown_attacks(config)},
+        {name: bench.attack(name) for name in attacks},
         distances,
         rates,
     )
@@ -416,9 +416,23 @@ def matmul_rate(side: int, precision: torch.dtype, device: torch.device) -> floa
 def training_flops(network: nn.Module, image_size: int) -> float:
     """Floating-point operations of a training step, an image: forward and backward. network: on the meta device."""
     n_images = 2  # batch normalisation takes no single one
-    with FlopCounterMode(display=False) as counter:
+    exchanged = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
+    with FlopCounterMode(display=False, custom_mapping=exchanged) as counter:
         network.train()(torch.empty(n_images, 3, image_size, image_size, device="meta")).sum().backward()
     return counter.get_total_flops() / n_images
+
+
+def _convolution_backward_flops(
+    gradient: Sequence[int],
+    images: Sequence[int],
+    weights: Sequence[int],
+    *others: Any,
+    out_shape: Any,
+    **_: Any,
+) -> int:
+    """As many as of the forward pass for each gradient that is asked for. torch's own count takes no heed of groups."""
+    transposed, asked_for = others[4], others[7]
+    return sum(asked_for[:2]) * 2 * math.prod(images if transposed else gradient) * math.prod(weights[1:])
 
 
 # ---- The study's hours
@@ -429,77 +443,40 @@ def image_counts(config: Config) -> dict[str, int]:
     data = config["data"]
     if data["source"] != "tiny-imagenet":
         raise ValueError(f"data.source: the number of images of {data['source']} is not known; only tiny-imagenet's is")
-    n_classes = data["classes"] or CLASSES_OF_TINY_IMAGENET
-    return {
-        split: n_classes * min(data["images_per_class"][split] or all_of_class, all_of_class)
-        for split, all_of_class in SPLITS_OF_TINY_IMAGENET.items()
-    }
+    return source_images(data)
 
 
 def attack_seconds(settings: Config, rates: Rates) -> float:
-    """Seconds for an image of a set that takes all its steps: its gradients, and what the stopping classifier sees.
+    """Seconds for an image of a set that takes all its steps.
 
     Raises ValueError for an attack of Foolbox, which may take any number of gradients.
     """
-    if settings["attack"] not in ATTACKS:
-        raise ValueError(f"what an image of {settings['attack']} costs is not known; only {', '.join(ATTACKS)}")
-    denoiser, steps, attacker = settings["denoiser"], settings["max_steps"], settings["attacker"]
-    stopping = settings["stopping_classifier"]
-    n_gradients = 1 if settings["attack"] == "fgsm" else steps
-    n_judged = 1 + steps if stopping else 1  # the image itself and each step; without early stop only the end
-    if stopping == attacker:
-        # The pass of a gradient judges the image as well.
-        n_gradients, n_judged = (1, steps) if settings["attack"] == "fgsm" else (1 + steps, 0)
-    gradient = 1 / rates.gradient[attacker] + (1 / rates.through[denoiser] if denoiser else 0)
-    judged = 1 / rates.forward[stopping or attacker] + (1 / rates.denoising[denoiser] if denoiser else 0)
-    return n_gradients * gradient + n_judged * judged
+    return sum(_seconds(one, rates) for one in attack_passes(settings))
+
+
+def _seconds(one: Passes, rates: Rates) -> float:
+    rate: float | Mapping[str, float] = getattr(rates, one.way)
+    return one.n_images / (rate[one.name] if isinstance(rate, Mapping) else rate) if one.n_images else 0.0
 
 
 def projected_hours(config: Config, rates: Rates) -> dict[str, float]:
     """Hours of each rule of the workflow, job after job on one device.
 
-    Upper limits where a run may end earlier: classifiers train all their epochs, images take all steps of an attack,
-    passes that are interfered with are whole ones. Left out: reading the data, files, tables and figures.
+    Upper limits, as `perturbflow.work.passes` counts. Left out: reading the data, files, tables and figures.
     """
-    counts = image_counts(config)
-    n_train, n_all = counts["train"], sum(counts.values())
-    classifiers, denoisers, sets = config["classifiers"], config["denoisers"], config["adversarial_sets"]
-    settings, interventions = config["measure"], config["interventions"]
-    measured, n_conditions = settings["classifiers"], 1 + len(denoisers)
-    n_measured = min(settings["images"], counts[settings["split"]])
-    n_intervened = min(interventions["images"], counts[settings["split"]])
-    n_parts = 2 + len(interventions["fractions"])  # along, across, and fractions of the whole
-
-    def training(name: str) -> float:
-        return 1 / rates.denoiser_training[name] + (1 / rates.guide[name] if name in guided else 0)
-
-    guided = [name for name, denoiser in denoisers.items() if denoiser["loss"] != "pixels"]
-    epochs = {name: sum(stage["epochs"] for stage in denoiser["stages"]) for name, denoiser in denoisers.items()}
-    noise = [one for one in sets.values() if one["attack"] in CONTROLS]
-    seconds = {
-        "classifier": sum(
-            n_train * one["training"]["max_epochs"] / rates.training[name] + n_all / rates.forward[name]
-            for name, one in classifiers.items()
-        ),
-        "adversarial": n_all * sum(attack_seconds(one, rates) for one in sets.values() if one not in noise),
-        "control": n_all * len(noise) / rates.control,
-        "denoiser": n_train * sum(epochs[name] * training(name) for name in denoisers if name not in guided),
-        "guided_denoiser": n_train * sum(epochs[name] * training(name) for name in guided),
-        "denoised": n_all * len(sets) * sum(1 / rates.denoising[name] for name in denoisers),
-        "measure": len(sets)
-        * sum(
-            n_all * n_conditions / rates.forward[name] + n_measured * (1 + n_conditions) / rates.distances[name]
-            for name in measured
-        ),
-        "intervene": n_intervened
-        * len(interventions["adversarial_sets"])
-        * sum(
-            (1 + n_conditions + rates.taps[name] * (1 + n_conditions + n_conditions * n_parts)) / rates.forward[name]
-            for name in measured
-        ),
-        "mean_squared_error": n_all * len(sets) * n_conditions / rates.errors,
-    }
+    images = image_counts(config)
+    seconds = dict.fromkeys(RULES, 0.0)
+    for rule, wildcards in jobs(config):
+        of_job = {wildcards["split"]: images[wildcards["split"]]} if "split" in wildcards else images
+        seconds[rule] += projected_seconds(rule, wildcards, config, of_job, rates)
     return {rule: value / 3600 for rule, value in seconds.items()}
+
+
+def projected_seconds(
+    rule: str, wildcards: Mapping[str, str], config: Config, images: Mapping[str, int], rates: Rates
+) -> float:
+    """Of a job that reads so many images of each split."""
+    return sum(_seconds(one, rates) for one in passes(rule, wildcards, config, images, rates.taps))
 
 
 RULES = {

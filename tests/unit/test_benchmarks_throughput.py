@@ -4,6 +4,7 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import throughput
 from benchmarks.throughput import (
@@ -18,6 +19,7 @@ from benchmarks.throughput import (
     measure,
     projected_hours,
     rows,
+    shown_attacks,
     training_flops,
 )
 from perturbflow.classifiers import build_classifier
@@ -72,6 +74,17 @@ def test_a_multiply_add_is_two_operations_and_training_counts_the_way_back():
         network = nn.Conv2d(3, 8, 3, padding=1, bias=False)
     # Forward, and back to the weights; the pixels need no gradient.
     assert training_flops(network, 16) == 2 * (2 * 8 * 3 * 9 * 16 * 16)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(4, 8, 3, padding=1, groups=2), nn.ConvTranspose2d(4, 8, 3, groups=2)])
+def test_the_way_back_of_a_convolution_in_groups_costs_twice_the_way_there(layer):
+    network = layer.to("meta")
+    with FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, 4, 16, 16, device="meta"))
+    # The layer before takes three channels, and the pixels need no gradient.
+    assert training_flops(nn.Sequential(nn.Conv2d(3, 4, 1), network).to("meta"), 16) == pytest.approx(
+        3 * counter.get_total_flops() + 2 * (2 * 3 * 4 * 16 * 16)
+    )
 
 
 def test_resnet18_at_128_pixels_takes_the_operations_that_its_authors_count():
@@ -164,7 +177,7 @@ def test_class_0_stops_no_attack():
 @every_device
 def test_all_is_measured_on_small_networks_as_on_the_papers(tiny, device):
     """The paper's sizes need a GPU; these take the same way."""
-    measured = measure(Bench(tiny, TINY, torch.device(device)))
+    measured = measure(Bench(tiny, TINY, torch.device(device)), shown_attacks(tiny))
     assert [*measured.training] == ["resnet18", "other"]
     assert [*measured.denoiser_training] == ["fusionnet", "unet", "lgd"]
     assert [*measured.attack] == ["fgsm_v2", "ifgsm_v2", "mifgsm"]
