@@ -35,9 +35,10 @@ from perturbflow.work import (
 # Floating-point operations a second that networks are taken to reach on a GPU of 2020, an NVIDIA A100: a third of what
 # its data sheet says of bfloat16, in which they are trained, and half of float32, in which all else is computed.
 BFLOAT16_FLOPS, FLOAT32_FLOPS = 1e14, 1e13
-# On a CPU a batch has to fit into the patience of who measures, and its rate hardly depends on its size.
-ON_CPU = Size(matrix=2048, batches=1, images=16, rounds=1)
-BATCH_ON_CPU = 8
+# On a CPU a batch has to fit into the patience of who measures: of the configured size up to so many operations of a
+# forward pass. Smaller ones would count the update of the weights too often, but for the largest networks.
+BATCH_FLOPS, LEAST_BATCH, LEAST_IMAGES = 2.5e11, 8, 16
+MOST_ROUNDS = 10  # of what takes too little time for a single one to tell
 
 
 @dataclass
@@ -136,16 +137,31 @@ def _number(value: float) -> str:
     return "" if not value else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def of_cpu(config: Config) -> Config:
-    """With batches that a CPU goes through in seconds."""
-    return {
+def of_cpu(config: Config) -> tuple[Config, Size]:
+    """The config with batches that a CPU goes through in seconds, and how much is to be measured of it."""
+    image_size = config["data"]["image_size"]
+    classifiers = {name: classifier_costs(settings).gflop for name, settings in config["classifiers"].items()}
+    denoisers = {name: denoiser_costs(settings, image_size).gflop for name, settings in config["denoisers"].items()}
+    largest = max([*classifiers.values(), *denoisers.values()])
+
+    def at_once(configured: int, gflop: float, least: int) -> int:
+        return min(configured, max(least, int(BATCH_FLOPS / (1e9 * gflop))))
+
+    def of_classifier(name: str, settings: Config) -> Config:
+        size = at_once(settings["training"]["batch_size"], classifiers[name], LEAST_BATCH)
+        return {**settings, "training": {**settings["training"], "batch_size": size}}
+
+    def of_denoiser(name: str, settings: Config) -> Config:
+        return {**settings, "batch_size": at_once(settings["batch_size"], denoisers[name], LEAST_BATCH)}
+
+    n_images = at_once(config["compute"]["batch_size"], largest, LEAST_IMAGES)
+    rounds = min(MOST_ROUNDS, max(1, int(BATCH_FLOPS / (1e9 * largest * n_images))))
+    small = {
         **config,
-        "classifiers": {
-            name: {**settings, "training": {**settings["training"], "batch_size": BATCH_ON_CPU}}
-            for name, settings in config["classifiers"].items()
-        },
-        "denoisers": {name: {**settings, "batch_size": BATCH_ON_CPU} for name, settings in config["denoisers"].items()},
+        "classifiers": {name: of_classifier(name, settings) for name, settings in config["classifiers"].items()},
+        "denoisers": {name: of_denoiser(name, settings) for name, settings in config["denoisers"].items()},
     }
+    return small, Size(matrix=2048, batches=1, images=n_images, rounds=rounds)
 
 
 def main() -> None:
@@ -167,9 +183,8 @@ def main() -> None:
     rates = None
     if arguments.measure:
         device = prepare(config["compute"]["device"], n_cores())
-        on_cpu = device.type == "cpu"
-        bench = Bench(of_cpu(config), ON_CPU, device) if on_cpu else Bench(config, SIZES["cuda"], device)
-        rates = measure(bench, attacks=[]).rates
+        measured, size = of_cpu(config) if device.type == "cpu" else (config, SIZES["cuda"])
+        rates = measure(Bench(measured, size, device), attacks=[]).rates
         arguments.measure.write_text(json.dumps(asdict(rates), indent=1), encoding="utf-8")
     elif arguments.rates:
         rates = Rates(**json.loads(arguments.rates.read_text(encoding="utf-8")))

@@ -1,8 +1,10 @@
 import copy
+from pathlib import Path
 
 import pytest
 
-from benchmarks.scale import FLOAT32_FLOPS, shares, table
+from benchmarks import scale
+from benchmarks.scale import BATCH_FLOPS, FLOAT32_FLOPS, LEAST_BATCH, of_cpu, shares, table
 from benchmarks.throughput import CONFIG, Rates, projected_hours
 from perturbflow.config import load_config
 from perturbflow.work import CLASSIFIERS, DENOISERS
@@ -77,6 +79,29 @@ def test_the_table_has_a_row_a_rule_and_their_sum(papers, hundred):
     assert cells[-1][1] == str(sum(share.n_jobs for share in found.values()))
     assert "hours here" not in cells[0]
     assert "hours here" in table(shares(papers, IMAGES, hundred))
+
+
+def copied(settings, batch_size):
+    return {**settings, "training": {**settings["training"], "batch_size": batch_size}}
+
+
+def test_on_a_cpu_batches_are_as_configured_or_as_large_as_is_quickly_measured(papers):
+    """A small network's rate depends on its batch, and shows in no single pass."""
+    small, large = (
+        load_config(Path(scale.__file__).with_name("scale_point.yaml")),
+        load_config(CONFIG.with_name("imagenet.yaml")),
+    )
+    config, size = of_cpu(small)
+    assert config == small and size.images == small["compute"]["batch_size"] and size.rounds > 5
+
+    config, size = of_cpu(large)
+    assert size.rounds == 1
+    for name, settings in config["classifiers"].items():
+        configured, at_once = (one["training"]["batch_size"] for one in (large["classifiers"][name], settings))
+        gflop = CLASSIFIERS[name].scaled((224 / 128) ** 2, 1).gflop
+        assert at_once == LEAST_BATCH or LEAST_BATCH < at_once <= min(configured, BATCH_FLOPS / (gflop * 1e9))
+        assert settings == copied(large["classifiers"][name], at_once)
+    assert of_cpu(papers)[0]["classifiers"]["resnet18"] == papers["classifiers"]["resnet18"]
 
 
 def test_checkpoints_are_as_large_as_their_weights(papers):
