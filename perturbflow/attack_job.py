@@ -22,9 +22,15 @@ class Attack(Protocol):
     """What attacks: the stopping classifier decides over the success of what follows the attacker's gradient."""
 
     def stream(
-        self, attacker: nn.Module, stopping_classifier: nn.Module, images: Tensor, labels: Tensor
+        self,
+        attacker: nn.Module,
+        stopping_classifier: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        device: torch.device | None = None,
     ) -> Iterator[Attacked]:
-        """The images, (N, C, H, W), as they are finished."""
+        """The images, (N, C, H, W), as they are finished. device: of the networks."""
 
 
 class Inputs(Protocol):
@@ -61,13 +67,12 @@ def attack_to_file(
     rows: range | None = None,
     **digests: str,
 ) -> None:
-    """Attack all images of a split and write the adversarial set.
+    """Attack all images of a split, or the rows of a shard, and write the adversarial set.
 
     networks: as `load_networks` gives them, perhaps behind a denoiser. settings: the config of the set. rows: of a
     shard, which has these images alone and lacks `data_sha256`: that is for `join_shards`, as each shard would have to
     read all data for it. digests: of further inputs.
     """
-    torch.manual_seed(seed)  # for attacks that draw random numbers
     split = read_split(inputs.data, rows)
     n_images = len(split.images)
     columns = {
@@ -100,8 +105,9 @@ def attack_to_file(
             for part in attack.stream(
                 networks[inputs.attacker],
                 networks[inputs.stopping_classifier],
-                torch.from_numpy(split.images).to(device).permute(0, 3, 1, 2),
-                torch.from_numpy(split.labels).to(device),
+                torch.from_numpy(split.images).permute(0, 3, 1, 2),
+                torch.from_numpy(split.labels),
+                device=device,
             ):
                 write_behind(part)
         file["index"] = np.arange(n_images, dtype=np.int64) + (rows.start if rows else 0)

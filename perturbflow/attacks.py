@@ -146,8 +146,11 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
         images: Tensor,
         labels: Tensor,
         bounds: tuple[float, float] = (0.0, 255.0),
+        device: torch.device | None = None,
     ) -> Iterator[Attacked]:
         """Attack (N, C, H, W) images of any type with labels (N,) and give them back as they finish.
+
+        device: of the networks, to which images come batch by batch; None is that of the images.
 
         Finished images leave the batch and waiting ones take their place, so that the networks run on full batches
         of undecided images only. Without early stop there may be no stopping classifier; nobody then says whether the
@@ -158,7 +161,7 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
             require_evaluation_mode(stopping_classifier, "stopping classifier")
         elif self.early_stop:
             raise ValueError("an attack with early stop needs a stopping classifier")
-        waiting = _Waiting(images, labels, self.batch_size or max(1, len(images)))
+        waiting = _Waiting(images, labels, self.batch_size or max(1, len(images)), device or images.device)
         if not self.one_gradient and self._shares_passes(attacker, stopping_classifier):
             return self._judged_by_attacker(attacker, waiting, bounds)
         return self._judged(attacker, stopping_classifier, waiting, bounds)
@@ -341,17 +344,23 @@ class _Walk:
 class _Waiting:
     """The images that no walk has begun with, which are taken in order."""
 
-    def __init__(self, images: Tensor, labels: Tensor, batch_size: int) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, batch_size: int, device: torch.device) -> None:
         self.images = images
         self.labels = labels
         self.batch_size = batch_size
+        self.device = device
         self.n_taken = 0
 
     def take(self, n_images: int) -> _Walk:
         """Walks at their start, of so many images or of those that are left."""
-        index = torch.arange(self.n_taken, min(self.n_taken + n_images, len(self.images)), device=self.images.device)
-        self.n_taken += len(index)
-        batch = self.images[index].to(memory_format=torch.channels_last)
-        if not batch.is_floating_point():
-            batch = batch.float()
-        return _Walk(index, batch, self.labels[index], torch.zeros_like(index), torch.zeros_like(batch))
+        rows = slice(self.n_taken, min(self.n_taken + n_images, len(self.images)))
+        index = torch.arange(rows.start, rows.stop, device=self.device)
+        self.n_taken = rows.stop
+        batch = batch_of(self.images[rows], self.device)
+        return _Walk(index, batch, self.labels[rows].to(self.device), torch.zeros_like(index), torch.zeros_like(batch))
+
+
+def batch_of(images: Tensor, device: torch.device) -> Tensor:
+    """A copy of (B, C, H, W) images of any type on a device, as the networks take them."""
+    batch = images.to(device, copy=True).to(memory_format=torch.channels_last)
+    return batch if batch.is_floating_point() else batch.float()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 from perturbflow.classifiers import build_classifier, count_layers, count_parameters, save_classifier
 from perturbflow.compute import room_for_images
 from perturbflow.parallel import Processes, check_shares, run_on_devices
-from perturbflow.provenance import artifact_attributes
+from perturbflow.provenance import artifact_attributes, fingerprint
 from perturbflow.storage import BadFileError, StoredImages, open_images, read_columns, sha256, whole_file
 from perturbflow.training import CLASSIFIER_HISTORY, Resumable, accuracy, train_classifier
 
@@ -34,7 +33,7 @@ def train_classifier_to_files(
     seed: int,
     code: Mapping[str, str],
     compute: Mapping[str, Any],
-    n_devices: int,
+    n_gpus: int,
     threads: int,
     job_mb: int | None = None,
 ) -> None:
@@ -44,13 +43,14 @@ def train_classifier_to_files(
 
     name: of the classifier. inputs: `train` and `val`, files of images, and `weights` where the config names a file.
     outputs: `checkpoint`, `history`, `accuracy`. settings: the config of the classifier. code: digests of the code,
-    which the training depends on as on its settings. compute: the config's `compute`. n_devices: GPUs that train
-    together, or processes on a CPU. threads: of all processes. job_mb: the main memory that the job asked for.
+    which the training depends on as on its settings. compute: the config's `compute`. n_gpus: GPUs that train
+    together, or processes on a CPU; 0 is one process. threads: of all processes. job_mb: the main memory that the
+    job asked for.
     Raises ValueError where the devices cannot share a batch, and BadFileError for a file that is no data split.
     """
     for split in ("train", "val"):
         _images_of(inputs[split])
-    batch_size = settings["training"]["batch_size"]
+    n_devices, batch_size = max(1, n_gpus), settings["training"]["batch_size"]
     n_images = len(open_images(inputs["train"]))
     check_shares(f"classifiers.{name}.training.batch_size", batch_size, n_images, n_devices)
     digests = {f"{file}_sha256": sha256(inputs[file]) for file in ("train", "weights") if inputs.get(file)}
@@ -66,10 +66,10 @@ def train_classifier_to_files(
         dict(settings),
         seed,
         provenance,
-        json.dumps({**provenance, "git_commit": "", "code": dict(code)}, sort_keys=True),
+        fingerprint(provenance, code),
         compute["batch_size"],
         compute["compile"],
-        job_mb,
+        job_mb if compute["device"] == "cpu" else None,  # else it was asked for beside a GPU
     )
 
 
@@ -80,14 +80,14 @@ def _train(
     settings: Mapping[str, Any],
     seed: int,
     provenance: Mapping[str, str],
-    fingerprint: str,
+    resumes: str,
     batch_size: int,
     compiled: bool,
     job_mb: int | None,
     device: torch.device,
     processes: Processes,
 ) -> None:
-    """What each process does. batch_size: in evaluation."""
+    """What each process does. resumes: the fingerprint of states to go on from. batch_size: in evaluation."""
     class_names = [name.decode() for name in read_columns(inputs["train"], "class_name")[0]]
     torch.manual_seed(seed)
     classifier = (
@@ -103,7 +103,7 @@ def _train(
         .to(device)
         .to(memory_format=torch.channels_last)
     )
-    resumable = Resumable(Path(outputs["checkpoint"]).with_name("resume.pt"), fingerprint)
+    resumable = Resumable(Path(outputs["checkpoint"]).with_name("resume.pt"), resumes)
     images = _held_or_stored(_images_of(inputs["train"]), device, job_mb, processes)
     labels = _labels_of(inputs["train"], device)
     history = train_classifier(
@@ -181,7 +181,7 @@ def _labels_of(path: str, device: torch.device) -> Tensor:
 def _held_or_stored(
     images: StoredImages, device: torch.device, job_mb: int | None, processes: Processes
 ) -> Tensor | StoredImages:
-    """uint8 (N, 3, H, W) on the device where they take at most half of its free memory, else the images as stored."""
+    """uint8 (N, 3, H, W) on the device where there is room for them, else the images as they are stored."""
     n_bytes, room = int(np.prod(images.shape)), room_for_images(device, job_mb, processes.count)
     if n_bytes > room:
         logger.info("the images, %.1f GB, are read batch by batch: %.1f GB may be held", n_bytes / 1e9, room / 1e9)

@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 CLAIMED = "PERTURBFLOW_CLAIMED"
 """Environment variable with the names of the devices that a process has claimed, for the processes that it starts."""
 
+LARGEST_HELD = 16_000_000_000
+"""Bytes of images that a job asks a cluster for to hold them (`work.Job`); larger data are read as it goes."""
+
 # Held to the end of the process, however that comes.
 _locks: dict[str, FileLock] = {}
 
@@ -28,7 +31,15 @@ def select_device(name: str) -> torch.device:
     Raises ValueError where a CUDA device is asked for and none is available.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if gpus := os.environ.get("SLURM_JOB_GPUS"):
+            logger.warning(
+                "SLURM gave this job GPU %s, which torch %s cannot use (is the driver too old?): computing on the CPU",
+                gpus,
+                torch.__version__,
+            )
+        return torch.device("cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"compute.device: {name} was asked for, but no CUDA device is available; use auto.")
     return torch.device(name)
@@ -61,7 +72,9 @@ def _name_of(number: int) -> str:
     """A name of a visible CUDA device that is the same in all processes."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     # A part of a GPU (MIG) has the same UUID as the others of that GPU, or its own: that depends on the driver.
-    return visible if visible.startswith("MIG-") else str(torch.cuda.get_device_properties(number).uuid)
+    if visible.startswith("MIG-"):
+        return visible.split(",")[number].strip()
+    return str(torch.cuda.get_device_properties(number).uuid)
 
 
 def claim(names: Sequence[str], n_wanted: int = 1) -> list[int]:
@@ -150,16 +163,17 @@ def set_up(device: torch.device, threads: int) -> None:
 
 
 def room_for_images(device: torch.device, job_mb: int | None = None, n_processes: int = 1) -> int:
-    """Bytes that images may take on the device: half of what is free there, shared by the processes on a CPU.
+    """Bytes that images may take on the device beside a network that is trained there.
 
-    job_mb: the memory that the job asked its cluster for. A CPU counts no more than that as free, since SLURM ends a
-    job that takes more, whatever the machine has.
+    A quarter of a GPU's free memory. On a CPU half of what is free, shared by the processes, and no more than a job
+    asks for. job_mb: the memory that it asked its cluster for. A CPU counts no more than that as free, since SLURM ends
+    a job that takes more, whatever the machine has.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return int(free // 2)
+        return int(free // 4)
     free = _available_memory() if job_mb is None else min(_available_memory(), job_mb * 1_000_000)
-    return free // 2 // n_processes
+    return min(free // 2, LARGEST_HELD) // n_processes
 
 
 def _available_memory() -> int:

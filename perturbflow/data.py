@@ -1,7 +1,7 @@
 """Image sources: where a study's clean images come from, which it takes, and how they become arrays.
 
 A source lists the images of its two splits, `train` and `val`, without decoding any; a seeded subset is
-drawn from the lists; `decode` reads what is left into one array.
+drawn from the lists; `decode_to_file` writes what is left, a few images at a time.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from perturbflow.storage import Array, DataSplit, image_writer, write_labels
 SPLITS = ("train", "val")
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 IMAGES_PER_TASK = 100  # a thread's task for each image costs as much as decoding a small one
+BYTES_PER_TASK = 2**24  # fewer where they are large: each thread holds those of its task
 
 
 class DataError(ValueError):
@@ -109,9 +110,10 @@ def decode_into(pixels: Any, images: ImageList, threads: int = 1, description: s
     Raises DataError, naming the image, where one cannot be decoded or has more than 8 bits a channel.
     """
     n_images, image_size = pixels.shape[:2]
+    n_of_task = min(IMAGES_PER_TASK, max(1, BYTES_PER_TASK // (3 * image_size**2)))
 
     def fill(start: int) -> int:
-        names = images.ids[start : start + IMAGES_PER_TASK]
+        names = images.ids[start : start + n_of_task]
         pixels[start : start + len(names)] = np.stack([_read_pixels(images, name, image_size) for name in names])
         return len(names)
 
@@ -119,7 +121,7 @@ def decode_into(pixels: Any, images: ImageList, threads: int = 1, description: s
         ThreadPoolExecutor(threads) as pool,
         tqdm(total=n_images, desc=description, unit=" images") as progress,
     ):
-        for n_done in pool.map(fill, range(0, n_images, IMAGES_PER_TASK)):
+        for n_done in pool.map(fill, range(0, n_images, n_of_task)):
             progress.update(n_done)
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from perturbflow.denoisers import build_denoiser, save_denoiser
 from perturbflow.parallel import Processes, check_shares, run_on_devices
-from perturbflow.provenance import artifact_attributes
+from perturbflow.provenance import artifact_attributes, fingerprint
 from perturbflow.storage import open_images, sha256, whole_file
 from perturbflow.training import DENOISER_HISTORY, DenoiserLoss, Resumable, train_denoiser
 
@@ -39,18 +39,20 @@ def train_denoiser_to_files(
     seed: int,
     code: Mapping[str, str],
     compute: Mapping[str, Any],
-    n_devices: int,
+    n_gpus: int,
     threads: int,
     loss_on: LossOnDevice = squared_error,
     **digests: str,
 ) -> None:
     """Train a denoiser and write its checkpoint and history, going on from `resume.pt` where a killed job left one.
 
-    name: of the denoiser. data: file of the clean images. adversarial: file of each set of the mix. settings: the
-    config of the denoiser. code: digests of the code, which the training depends on as on its settings. compute: the
-    config's `compute`. n_devices: GPUs that train together, or processes on a CPU. threads: of all processes.
-    digests: of further inputs. Raises ValueError where the devices cannot share a batch.
+    name: of the denoiser. data: file of the clean images. adversarial: file of each set of the mix. checkpoint,
+    history: what is written. settings: the config of the denoiser. code: digests of the code, which the training
+    depends on as on its settings. compute: the config's `compute`. n_gpus: GPUs that train together, or processes on a
+    CPU; 0 is one process. threads: of all processes. loss_on: makes the loss. digests: of further inputs.
+    Raises ValueError where the devices cannot share a batch.
     """
+    n_devices = max(1, n_gpus)
     check_shares(f"denoisers.{name}.batch_size", settings["batch_size"], len(open_images(data)), n_devices)
     provenance = artifact_attributes(
         settings,
@@ -71,7 +73,7 @@ def train_denoiser_to_files(
         dict(settings),
         seed,
         provenance,
-        json.dumps({**provenance, "git_commit": "", "code": dict(code)}, sort_keys=True),
+        fingerprint(provenance, code),
         loss_on,
         compute["compile"],
     )
@@ -85,18 +87,18 @@ def _train(
     settings: Mapping[str, Any],
     seed: int,
     provenance: Mapping[str, str],
-    fingerprint: str,
+    resumes: str,
     loss_on: LossOnDevice,
     compiled: bool,
     device: torch.device,
     processes: Processes,
 ) -> None:
-    """What each process does."""
+    """What each process does. resumes: the fingerprint of states to go on from."""
     loss_of = loss_on(device)
     torch.manual_seed(seed)
     denoiser = build_denoiser(settings["architecture"], settings["width"], settings["residual"], settings["options"])
     denoiser = denoiser.to(device).to(memory_format=torch.channels_last)
-    resumable = Resumable(Path(checkpoint).with_name("resume.pt"), fingerprint)
+    resumable = Resumable(Path(checkpoint).with_name("resume.pt"), resumes)
     rows = train_denoiser(
         denoiser,
         open_images(data),

@@ -11,7 +11,7 @@ import torch
 from foolbox.criteria import Misclassification
 from torch import Tensor, nn
 
-from perturbflow.attacks import Attacked, MisclassifiedBy, errs, require_evaluation_mode
+from perturbflow.attacks import Attacked, MisclassifiedBy, batch_of, errs, require_evaluation_mode
 from perturbflow.foolbox_attacks import (
     SINGLE_PRECISION,
     UNIT_RANGE,
@@ -59,9 +59,17 @@ class FoolboxAttack:
         self.unit = 255.0 if isinstance(attack, UNIT_RANGE) else 1.0
 
     def stream(
-        self, attacker: nn.Module, stopping_classifier: nn.Module, images: Tensor, labels: Tensor
+        self,
+        attacker: nn.Module,
+        stopping_classifier: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        device: torch.device | None = None,
     ) -> Iterator[Attacked]:
         """Attack (N, C, H, W) images of any type with labels (N,) and give them back batch by batch.
+
+        device: of the networks, to which images come batch by batch; None is that of the images.
 
         An attack that looks for the smallest perturbation leaves an image as it is where it finds none; other attacks
         give back what they came to. The networks' weights should be frozen: Foolbox computes their gradients otherwise.
@@ -71,11 +79,9 @@ class FoolboxAttack:
         require_evaluation_mode(stopping_classifier, "stopping classifier")
         for start in range(0, len(images), self.batch_size):
             seed_batch(self.seed, self.first_row + start)
-            index = torch.arange(start, min(start + self.batch_size, len(images)), device=images.device)
-            clean = images[index].to(memory_format=torch.channels_last)
-            if not clean.is_floating_point():
-                clean = clean.float()
-            expected = labels[index]
+            rows = slice(start, min(start + self.batch_size, len(images)))
+            index = torch.arange(rows.start, rows.stop, device=device or images.device)
+            clean, expected = batch_of(images[rows], index.device), labels[rows].to(index.device)
             already = torch.zeros_like(index, dtype=torch.bool)
             if self.early_stop:
                 already = errs(stopping_classifier, clean, expected)

@@ -52,3 +52,11 @@ def artifact_attributes(config: Mapping[str, Any], **extra: str) -> dict[str, st
         "git_commit": git_commit(),
         **extra,
     }
+
+
+def fingerprint(provenance: Mapping[str, str], code: Mapping[str, str]) -> str:
+    """What a training's state must agree on to be resumed: all of `artifact_attributes` but the commit, and the code.
+
+    code: digests of the code that the training uses, which say more than the commit.
+    """
+    return json.dumps({**provenance, "git_commit": "", "code": dict(code)}, sort_keys=True)

@@ -30,7 +30,8 @@ def count_images(file: str | Path, made_from: Mapping[str, Any], data: Mapping[s
     """Number of images of a split: of its data file, or else of the file that will be made.
 
     file: the data file. made_from: what its attribute `config` says if it is not stale. data: the config's `data`.
-    Raises FileNotFoundError or DataError, as `list_splits` does, where the source has to be asked and is not there.
+    Raises FileNotFoundError or DataError, as `list_splits` does, where the source has to be asked and is not there, and
+    BadFileError where the data file holds no images.
     """
     if (n_images := _count_in_file(Path(file), made_from)) is not None:
         return n_images
@@ -58,15 +59,15 @@ def remove_other_shards(shards: list[str]) -> None:
     folder, own = Path(shards[0]).parent, {Path(shard).name for shard in shards}
     for path in folder.iterdir():
         if path.name not in own and path.is_file():
-            path.unlink()
+            path.unlink(missing_ok=True)  # another job's `.part` may have just become whole
 
 
 def _count_in_file(file: Path, made_from: Mapping[str, Any]) -> int | None:
     if not file.exists():
         return None
-    import h5py  # which a new study does without
+    from perturbflow.storage import open_whole  # with h5py, which a new study does without
 
-    with h5py.File(file) as opened:
+    with open_whole(file, ("images",)) as opened:
         config = opened.attrs.get("config")  # a file that somebody put there may have none, and is not made anew
         return len(opened["images"]) if config is None or json.loads(config) == made_from else None
 

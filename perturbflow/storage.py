@@ -65,8 +65,11 @@ class DataSplit:
 
 
 @contextmanager
-def _open(path: str | Path, datasets: tuple[str, ...]) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading and make sure that it holds `datasets`."""
+def open_whole(path: str | Path, datasets: tuple[str, ...]) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading and make sure that it holds `datasets`.
+
+    Raises FileNotFoundError, or BadFileError for a file that is damaged or lacks one of them.
+    """
     if not Path(path).exists():
         raise FileNotFoundError(f"{path} does not exist; run the rule that makes it first.")
     try:
@@ -182,7 +185,7 @@ def open_images(path: str | Path) -> StoredImages:
 
     Raises FileNotFoundError or BadFileError, naming the file, where it is missing or its images are chunked.
     """
-    with _open(path, ("images",)) as file:
+    with open_whole(path, ("images",)) as file:
         dataset = file["images"]
         offset = dataset.id.get_offset()
         if offset is None and 0 not in dataset.shape:
@@ -192,7 +195,7 @@ def open_images(path: str | Path) -> StoredImages:
 
 def read_columns(path: str | Path, *names: str) -> tuple[Array, ...]:
     """Read whole datasets other than images, such as `index`, `label` or `steps`, into memory."""
-    with _open(path, names) as file:
+    with open_whole(path, names) as file:
         return tuple(file[name][:] for name in names)
 
 
@@ -216,7 +219,7 @@ def read_split(path: str | Path, rows: range | None = None) -> DataSplit:
 
     Raises FileNotFoundError or BadFileError, naming the file, where it is missing, not a data split, or has fewer rows.
     """
-    with _open(path, ("images", "label", "id", "class_name")) as file:
+    with open_whole(path, ("images", "label", "id", "class_name")) as file:
         if file["images"].dtype != np.uint8 or file["images"].ndim != 4:
             raise BadFileError(f"{path}: images must be uint8 (N, H, W, 3), found {file['images']}.")
         taken = checked_rows(path, len(file["images"]), rows)
@@ -252,7 +255,7 @@ def join_shards(shards: Sequence[str | Path], path: str | Path, n_images: int, a
     Raises FileNotFoundError or BadFileError, naming the file, where a shard is missing, is not what follows the one
     before it, or was made from something else than the first.
     """
-    with _open(shards[0], ("images", "index")) as first:
+    with open_whole(shards[0], ("images", "index")) as first:
         shape, dtype = first["images"].shape[1:], str(first["images"].dtype)
         # HDF5 lists them by name; they lie in the order in which they were written.
         names = sorted(set(first) - {"images"}, key=lambda name: first[name].id.get_offset())
@@ -280,7 +283,7 @@ def _common_attributes(shards: Sequence[str | Path]) -> dict[str, Any]:
     common: dict[str, Any] = {}
     differing: dict[str, list[str]] = {}
     for shard in shards:
-        with _open(shard, ()) as file:
+        with open_whole(shard, ()) as file:
             attributes = dict(file.attrs)
         common = common or attributes
         if attributes.keys() != common.keys():

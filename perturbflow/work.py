@@ -193,7 +193,7 @@ def attack_passes(settings: Config, n_images: int = 1, at_once: int = 1) -> list
     steps, stopping = settings["max_steps"], settings["stopping_classifier"]
     n_gradients = 1 if settings["attack"] == "fgsm" else steps
     n_judged = 1 + steps if stopping else 1  # the image itself and each step; without early stop only the end
-    if stopping == settings["attacker"]:
+    if stopping == settings["attacker"] and not settings["round_to_8_bits"]:
         # The pass of a gradient judges the image as well.
         n_gradients, n_judged = (1, steps) if settings["attack"] == "fgsm" else (1 + steps, 0)
     return _attack_passes(settings, n_gradients * n_images, n_judged * n_images, at_once)
@@ -217,7 +217,8 @@ def passes(
 
     images: of the splits that the job reads. taps: number of each classifier's, where it is known better.
     Upper limits where a run may end earlier: classifiers train all their epochs, images take all steps of an attack,
-    passes that are interfered with are whole ones. Raises ValueError for an attack of Foolbox.
+    passes that are interfered with are whole ones. Not counted are the passes by which a classifier close to its target
+    asks after an epoch whether it is there. Raises ValueError for an attack of Foolbox.
     """
     at_once, n_all = config["compute"]["batch_size"], sum(images.values())
     n_conditions = 1 + len(config["denoisers"])
@@ -225,10 +226,9 @@ def passes(
         case "classifier":
             name = wildcards["classifier"]
             training = config["classifiers"][name]["training"]
-            return [
-                Passes("training", name, images["train"] * training["max_epochs"], training["batch_size"]),
-                Passes("forward", name, n_all, at_once),
-            ]
+            n_trained = images["train"] * training["max_epochs"]
+            trained = [Passes("training", name, n_trained, training["batch_size"])] if training["max_epochs"] else []
+            return [*trained, Passes("forward", name, n_all, at_once)]
         case "adversarial":
             return attack_passes(config["adversarial_sets"][wildcards["adversarial_set"]], n_all, at_once)
         case "control":
@@ -349,9 +349,12 @@ TORCH_MB = 1500.0
 CUDA_MB = 4000.0  # CUDA's libraries and context
 COMPILER_MB = 6000.0  # torch.compile's processes
 FRAGMENTS = 2.0  # what an allocator and the layers take for what is in use; up to 1.6 was seen where it is much
-# On a CPU a classifier's training holds its images where they take half of the memory that it asks for. It asks for
-# that up to this size, and reads larger data as it goes.
+# On a CPU a classifier's training asks for memory to hold its images up to this size, compute.LARGEST_HELD, and holds
+# them where they take half of what it asked for; it reads larger data as it goes.
 LARGEST_KEPT = 16e9
+# What is worked on at once, whatever the size of the images: pictures of eight threads, as they are in their files and
+# as they are stored; images in double precision, their differences and squares.
+BLOCKS_MB = {"data": 600.0, "mean_squared_error": 300.0}
 TABLE_BYTES = 12.0  # of frames and their copies, for each byte of compressed CSV files
 
 
@@ -359,8 +362,8 @@ TABLE_BYTES = 12.0  # of frames and their copies, for each byte of compressed CS
 class Job:
     """A job, and what it reads.
 
-    images: of the splits that it reads, or none. input_bytes: the size of its inputs, where they are not read for their
-    images alone.
+    images: of the splits that it reads, "" for a shard, or none. input_bytes: the size of its inputs, where they are
+    not read for their images alone.
     """
 
     rule: str
@@ -406,7 +409,7 @@ class Job:
             kept = TABLE_BYTES * self.input_bytes if self.rule in TABLE_RULES else 0.0
             # Names of images, or their errors under each condition.
             kept += n_all * 64 * (2 + len(self.config["denoisers"]))
-            return PYTHON_MB + kept / 1e6
+            return PYTHON_MB + BLOCKS_MB.get(self.rule, 0.0) + kept / 1e6
         compute = self.config["compute"]
         kept = self._kept_images() * values + self._result_bytes()
         # Batches on their way: images as they are read and as float32, some of them ahead of the networks.

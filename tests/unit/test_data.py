@@ -324,6 +324,17 @@ def test_threads_change_nothing(tiny, monkeypatch):
     np.testing.assert_array_equal(decode(images, 24, threads=1).images, decode(images, 24, threads=4).images)
 
 
+def test_a_thread_holds_few_images_where_they_are_large(tiny, monkeypatch):
+    images = list_splits(settings("tiny-imagenet", tiny), 0)["train"]
+    stacked = []
+    monkeypatch.setattr(module, "BYTES_PER_TASK", 2 * 3 * 24**2)
+    monkeypatch.setattr(module.np, "stack", lambda arrays, stack=np.stack: stacked.append(len(arrays)) or stack(arrays))
+    for size, most in {24: 2, 100: 1}.items():
+        stacked.clear()
+        decode(images, size)
+        assert max(stacked) == most and sum(stacked) == len(images.ids)
+
+
 def test_the_file_holds_what_is_decoded_in_memory(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "IMAGES_PER_TASK", 2)
     images = list_splits(settings("tiny-imagenet", tiny), 0)["train"]

@@ -1,5 +1,7 @@
 """Metrics at every tap against separate forward passes with stored maps; the numbers that go into the tables."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -383,6 +385,19 @@ def test_mean_squared_errors_keep_small_errors_of_large_values(batch_size):
     expected = [np.mean((a.astype(np.float64) - b) ** 2) for a, b in zip(images, clean, strict=True)]
     assert mean_squared_errors(images, clean, batch_size) == pytest.approx(expected, rel=1e-12)
     assert mean_squared_errors(clean.astype(np.float32), clean, batch_size).tolist() == [0] * 7
+
+
+def test_mean_squared_errors_of_large_images_take_no_more_memory():
+    def peak(size):
+        clean = np.zeros((2**25 // size**2, size, size, 3), np.uint8)
+        tracemalloc.start()
+        try:
+            mean_squared_errors(clean, clean)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(512) < 1.1 * peak(64) < 5 * 2**26
 
 
 class Brightness(nn.Module):

@@ -17,7 +17,7 @@ from perturbflow.denoising_job import denoise_to_file
 from perturbflow.foolbox_attacks import foolbox_attack
 from perturbflow.foolbox_runner import FoolboxAttack
 from perturbflow.shards import count_images, digest_of, remove_other_shards, rows_of_shards
-from perturbflow.storage import DataSplit, join_shards, open_images, sha256, write_split
+from perturbflow.storage import BadFileError, DataSplit, join_shards, open_images, sha256, write_split
 
 # ---- Rows
 
@@ -86,6 +86,12 @@ def test_data_that_are_stale_are_not_counted(tmp_path):
     write_data(tmp_path / "train.h5", 7, {"config": json.dumps({"data": {}, "seed": 1})})
     write_data(tmp_path / "val.h5", 7, {})  # somebody's own: Snakemake does not make it anew
     assert counted(tmp_path, {"data": {}, "seed": 0}, **folder(tmp_path / "images", 3)) == {"train": 6, "val": 7}
+
+
+def test_a_data_file_that_holds_no_images_is_named(tmp_path):
+    (tmp_path / "train.h5").write_bytes(b"\x89HDF\r\n")
+    with pytest.raises(BadFileError, match=r"train\.h5 is not a readable HDF5 file"):
+        counted(tmp_path)
 
 
 def test_a_digest_tells_params_apart():

@@ -38,7 +38,7 @@ if IMAGES_PER_SHARD:
             train=f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/train.h5",
             val=f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/val.h5",
         log:
-            f"{RESULTS}/logs/denoised/{{denoiser}}_{{adversarial_set}}.log",
+            f"{RESULTS}/logs/denoised/{{denoiser}}/{{adversarial_set}}.log",
         priority: 1
         conda:
             "../../envs/torch.yaml"
@@ -63,7 +63,7 @@ else:
             train=f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/train.h5",
             val=f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/val.h5",
         log:
-            f"{RESULTS}/logs/denoised/{{denoiser}}_{{adversarial_set}}.log",
+            f"{RESULTS}/logs/denoised/{{denoiser}}/{{adversarial_set}}.log",
         conda:
             "../../envs/torch.yaml"
         threads: config["compute"]["threads"]

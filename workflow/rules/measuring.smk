@@ -9,7 +9,7 @@ rule measure:
         images=f"{RESULTS}/distances/{{classifier}}/{{adversarial_set}}_images.csv.gz",
         predictions=f"{RESULTS}/predictions/{{classifier}}/{{adversarial_set}}.csv.gz",
     log:
-        f"{RESULTS}/logs/measure/{{classifier}}_{{adversarial_set}}.log",
+        f"{RESULTS}/logs/measure/{{classifier}}/{{adversarial_set}}.log",
     conda:
         "../../envs/torch.yaml"
     threads: config["compute"]["threads"]
@@ -36,7 +36,7 @@ rule intervene:
         summary=f"{RESULTS}/interventions/{{classifier}}/{{adversarial_set}}.csv",
         images=f"{RESULTS}/interventions/{{classifier}}/{{adversarial_set}}_images.csv.gz",
     log:
-        f"{RESULTS}/logs/intervene/{{classifier}}_{{adversarial_set}}.log",
+        f"{RESULTS}/logs/intervene/{{classifier}}/{{adversarial_set}}.log",
     conda:
         "../../envs/torch.yaml"
     threads: config["compute"]["threads"]

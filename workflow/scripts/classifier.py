@@ -15,8 +15,7 @@ def main() -> None:
         snakemake.params.seed,
         snakemake.params.code,
         snakemake.config["compute"],
-        # Without a GPU the resource is 0, and the CPU the one device.
-        max(1, snakemake.resources.get("gpu", 1)),
+        snakemake.resources.get("gpu", 0),
         snakemake.threads,
         snakemake.resources.get("mem_mb"),
     )

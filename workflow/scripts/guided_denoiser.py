@@ -21,8 +21,7 @@ def main() -> None:
         snakemake.params.seed,
         snakemake.params.code,
         snakemake.config["compute"],
-        # Without a GPU the resource is 0, and the CPU the one device.
-        max(1, snakemake.resources.get("gpu", 1)),
+        snakemake.resources.get("gpu", 0),
         snakemake.threads,
         loss_on=partial(loss_of_guide, guide, settings["loss"]),
         guide_sha256=sha256(guide),
