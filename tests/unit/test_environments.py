@@ -75,6 +75,11 @@ def test_tests_run_with_the_versions_of_the_workflow() -> None:
     assert requirements("requirements.txt").items() <= requirements("requirements-dev.txt").items()
 
 
+def test_what_snakemake_needs_for_a_report_is_installed_with_it() -> None:
+    """It names it nowhere."""
+    assert "pygments" in requirements("requirements.txt")
+
+
 @pytest.mark.parametrize("path", sorted(ROOT.glob("requirements*")), ids=lambda path: path.name)
 def test_requirements_name_no_place_to_install_from(path: Path) -> None:
     for line in path.read_text().splitlines():

@@ -23,6 +23,15 @@ def test_the_lines_that_read_the_artifacts_run(finished_study: Study, repository
     assert "1 avg pool" in run.stdout
 
 
+def test_the_report_is_a_page_with_all_tables_and_figures(study: Study, repository: Path) -> None:
+    assert "--report report.html" in (repository / "README.md").read_text(encoding="utf-8")
+    study.snakemake("--report", "report.html")
+    page = (study.folder / "report.html").read_text(encoding="utf-8")
+    made = [*study.folder.glob("results/tiny/tables/*.md"), *study.folder.glob("results/tiny/figures/**/*.png")]
+    assert len(made) > 10
+    assert [path.name for path in made if path.name not in page] == []
+
+
 def test_the_links_lead_somewhere(repository: Path) -> None:
     readme = (repository / "README.md").read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#]+)\)", readme)
