@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ N_GPUS = 2
 
 # Two GPUs that are none: SLURM wants devices of characters. It gives out 64 GB and 8 cores whatever the machine has
 # (config_overrides), so that jobs that ask for what a real cluster has are not refused. A job that takes more memory
-# than it asked for is ended (OverMemoryKill), looked at every two seconds.
+# than it asked for is ended (OverMemoryKill), looked at every second.
 SLURM_CONF = """{signature}
 ClusterName=perturbflow-tests
 SlurmctldHost={host}(127.0.0.1)
@@ -55,7 +55,7 @@ SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=task=2
+JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
 MinJobAge=3600
 KillWait=5
@@ -78,6 +78,8 @@ def problem(ignore_missing: bool = False) -> str | None:
         return "only root can start a SLURM: it writes /etc/slurm/slurm.conf"
     if foreign := [path for path in (CONFIGURATION, GPUS) if path.exists() and not _is_ours(path)]:
         return f"{foreign[0]} is there already: this machine belongs to a cluster, which stays as it is"
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        return "there is a real GPU: jobs would compute on it, and not make the same files bit for bit"
     missing = [program for program in PROGRAMS if not shutil.which(program)]
     if missing and not ignore_missing:
         return f"no {', '.join(missing)}: `make test-slurm` installs SLURM where there is apt-get"
@@ -119,7 +121,7 @@ def start() -> None:
             subprocess.run([*as_munge, "munged", f"--pid-file={FOLDER}/munged.pid"], check=True, timeout=30)
         for daemon in ("slurmctld", "slurmd"):
             subprocess.run([daemon], check=True, timeout=30)
-        wait_until(lambda: run("sinfo", "-h", "-o", "%T", check=False).strip() == "idle", 60, "the node is not idle")
+        wait_until(lambda: run("sinfo", "-h", "-o", "%T", check=False).strip() == "idle", 120, "the node is not idle")
     except BaseException as error:
         logs = ends_of_logs()
         stop()
@@ -137,7 +139,7 @@ def end_jobs() -> None:
     """End all jobs, those that are suspended as well. Raises TimeoutError where they do not end."""
     run("scancel", "--signal=KILL", "--full", "--user=root", check=False)
     run("scancel", "--user=root", check=False)
-    wait_until(lambda: not run("squeue", "-h", check=False).strip(), 30, "jobs have not ended")
+    wait_until(lambda: not run("squeue", "-h", check=False).strip(), 60, "jobs have not ended")
 
 
 @contextmanager
@@ -166,15 +168,15 @@ def stop() -> None:
     if _process("slurmctld"):
         try:
             end_jobs()
-        except TimeoutError as error:
+        except (TimeoutError, subprocess.SubprocessError) as error:
             print(error, file=sys.stderr)
     _end([process for name in ("slurmd", "slurmctld", "munged") if (process := _process(name))])
     _end(list(_marked_processes()))
-    if FOLDER.exists():
-        shutil.rmtree(FOLDER)
     for path in (CONFIGURATION, GPUS):
         if path.exists() and _is_ours(path):
             path.unlink()
+    if FOLDER.exists():
+        shutil.rmtree(FOLDER)
 
 
 def _process(daemon: str) -> psutil.Process | None:
@@ -190,7 +192,7 @@ def _marked_processes() -> Iterator[psutil.Process]:
     """What is left of the tests' Snakemakes and jobs."""
     for process in psutil.process_iter():
         try:
-            if MARK in process.environ():
+            if process.pid != os.getpid() and MARK in process.environ():
                 yield process
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
@@ -199,9 +201,12 @@ def _marked_processes() -> Iterator[psutil.Process]:
 def _end(processes: list[psutil.Process]) -> None:
     """Ask processes to end, and kill those that have not after ten seconds."""
     for process in processes:
-        process.terminate()
-    for process in psutil.wait_procs(processes, timeout=10)[1]:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in (alive := psutil.wait_procs(processes, timeout=10)[1]):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=10)
 
 
 def run(*command: str, check: bool = True) -> str:

@@ -13,7 +13,8 @@ def one_node(request: pytest.FixtureRequest) -> Iterator[None]:
     """A SLURM cluster that lasts as long as these tests."""
     if reason := cluster.problem():
         pytest.skip(reason)
-    with cluster.running():
+    with cluster.running(), pytest.MonkeyPatch.context() as environment:
+        environment.setenv(cluster.MARK, "1")
         yield
         if request.session.testsfailed:
             print(cluster.ends_of_logs())

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tests.slurm.cluster import MARK, run
+from tests.slurm.cluster import run, wait_until
 from tests.workflow.study import Study, tiny_config
 
 # As a user would, but with less waiting: this cluster answers at once, and its file system shows a file at once.
@@ -34,11 +34,13 @@ class ClusterStudy(Study):
 
     def start_on_slurm(self, *arguments: str) -> subprocess.Popen[str]:
         """Start Snakemake, which prints into the file `printed`."""
+        # A job without a GPU would be given the variable, and say that it has one.
+        environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
         with (self.folder / "printed").open("w") as printed:
             return subprocess.Popen(
                 [*SNAKEMAKE, *ON_SLURM, *arguments],
                 cwd=self.folder,
-                env={**os.environ, MARK: "1"},
+                env=environment,
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -48,7 +50,7 @@ class ClusterStudy(Study):
         """Run Snakemake to its end, which has to be a good one, and give what it printed."""
         return self.finish(self.start_on_slurm(*arguments), seconds)
 
-    def finish(self, snakemake: subprocess.Popen[str], seconds: float = 300) -> str:
+    def finish(self, snakemake: subprocess.Popen[str], seconds: float = 600) -> str:
         """Wait for the good end of Snakemake, and give what it printed."""
         try:
             return_code = snakemake.wait(seconds)
@@ -73,6 +75,11 @@ class ClusterStudy(Study):
         ]
         return sorted((job for job in jobs if job["WorkDir"] == str(self.folder)), key=lambda job: job.number)
 
+    def ended_slurm_jobs(self) -> "list[SlurmJob]":
+        """The same, once all have ended: a job that no Snakemake watches may be the last to do so."""
+        wait_until(lambda: all(job.has_ended for job in self.slurm_jobs()), 120, "SLURM's jobs have not ended")
+        return self.slurm_jobs()
+
 
 @dataclass(frozen=True)
 class SlurmJob:
@@ -89,9 +96,21 @@ class SlurmJob:
         return int(self["JobId"])
 
     @property
+    def has_ended(self) -> bool:
+        return self["JobState"] not in ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING")
+
+    @property
     def rule(self) -> str:
         """The name that the plugin gave it, without its wildcards: rule_<rule>_wildcards_<wildcards>."""
         return self["Comment"].removeprefix("rule_").split("_wildcards_")[0]
+
+
+def text_of(log: Path) -> str:
+    """What is in a log; nothing while there is none, as in the moment in which a job replaces another's."""
+    try:
+        return log.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 def rules(jobs: Counter[str]) -> Counter[str]:

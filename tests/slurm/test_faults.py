@@ -1,6 +1,5 @@
 """What goes wrong on a cluster: a job is cancelled, takes too much memory, or outlives its Snakemake."""
 
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,22 +10,30 @@ import psutil
 import pytest
 
 from tests.slurm.cluster import run, wait_until
-from tests.slurm.study import ON_SLURM, SNAKEMAKE, ClusterStudy, assert_same_file, assert_same_results, study_with_gpus
+from tests.slurm.study import ON_SLURM, SNAKEMAKE, ClusterStudy, assert_same_file, study_with_gpus, text_of
 
 pytestmark = pytest.mark.workflow
 
-N_EPOCHS = 60
+N_EPOCHS = 20
 CLASSIFIER = Path("classifiers/resnet18")
 CHECKPOINT = f"results/tiny/{CLASSIFIER}/checkpoint.pt"
 LOG = Path("logs/classifiers/resnet18.log")
+
+# Put behind each epoch: the training surely lasts until it is disturbed, however slow the machine is just then.
+AFTER_EPOCH = "                    after_epoch(history)\n"
+HELD = f"""\
+                    while len(history) == {N_EPOCHS // 2} and Path("held").exists():
+                        time.sleep(0.05)
+"""
 
 
 @pytest.fixture(scope="module")
 def trained_without_slurm(
     new_study: ClusterStudy, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[ClusterStudy, ClusterStudy]:
-    """A study with its data alone, and one with a classifier whose training lasts long enough to be disturbed."""
+    """A study with its data alone, and one with a classifier; the training can be held in its middle."""
     with_data = new_study.copy_to(tmp_path_factory.mktemp("with_data") / "perturbflow")
+    with_data.edit("perturbflow/training.py", AFTER_EPOCH, AFTER_EPOCH + HELD)
     config = study_with_gpus()
     # So low a rate that the training accuracy never ends it.
     config["classifier_defaults"]["training"] |= {"max_epochs": N_EPOCHS, "learning_rate": 1e-7, "batch_size": 4}
@@ -40,7 +47,14 @@ def trained_without_slurm(
 
 @pytest.fixture
 def untrained(trained_without_slurm: tuple[ClusterStudy, ClusterStudy], tmp_path: Path) -> ClusterStudy:
-    return trained_without_slurm[0].copy_to(tmp_path / "perturbflow")
+    """A study whose training does not get beyond its middle until it is let go."""
+    study = trained_without_slurm[0].copy_to(tmp_path / "perturbflow")
+    (study.folder / "held").touch()
+    return study
+
+
+def let_go(study: ClusterStudy) -> None:
+    (study.folder / "held").unlink()
 
 
 @pytest.fixture
@@ -68,7 +82,17 @@ def killed_at_the_end(process: subprocess.Popen[str]) -> Iterator[subprocess.Pop
 
 def wait_for_an_epoch(study: ClusterStudy) -> None:
     """Wait until a training has saved its state."""
-    wait_until((study.results / CLASSIFIER / "resume.pt").exists, 120, "no epoch has ended")
+    wait_until((study.results / CLASSIFIER / "resume.pt").exists, 300, "no epoch has ended")
+
+
+def wait_for_the_end_of(process: psutil.Process) -> None:
+    def has_ended() -> bool:
+        try:
+            return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    wait_until(has_ended, 60, f"{process} has not ended")
 
 
 def resumed_after(study: ClusterStudy) -> int:
@@ -83,34 +107,34 @@ def test_a_cancelled_training_goes_on_from_its_last_epoch(untrained: ClusterStud
     with killed_at_the_end(untrained.start_on_slurm(CHECKPOINT)) as snakemake:
         wait_for_an_epoch(untrained)
         (job,) = untrained.slurm_jobs()
+        training = process_that_writes(untrained, LOG)
+
         run("scancel", str(job.number))
 
+        wait_for_the_end_of(training)
+        let_go(untrained)
         untrained.finish(snakemake)
 
-    assert [job["JobState"] for job in untrained.slurm_jobs()] == ["CANCELLED", "COMPLETED"]
+    assert [job["JobState"] for job in untrained.ended_slurm_jobs()] == ["CANCELLED", "COMPLETED"]
     assert 1 <= resumed_after(untrained) < N_EPOCHS
     assert_same_training(untrained, trained)
 
 
-def test_a_job_over_its_memory_is_repeated_with_more(
-    copy_of_local_study: ClusterStudy, local_study: ClusterStudy
-) -> None:
-    study = copy_of_local_study
-    (study.results / "distances/resnetv2_50/fgsm.csv").unlink()
-
+def test_a_job_over_its_memory_is_repeated_with_more(untrained: ClusterStudy, trained: ClusterStudy) -> None:
     # More than Snakemake takes, less than Snakemake and torch take; and then ten times as much.
-    study.run_on_slurm(
-        "results/tiny/distances/resnetv2_50/fgsm.csv",
-        "--set-resources",
-        "measure:slurm_partition=gpu",
-        "measure:mem_mb=250 if attempt == 1 else 2500",
-    )
+    resources = ["classifier:slurm_partition=gpu", "classifier:mem_mb=250 if attempt == 1 else 2500"]
 
-    first, second = study.slurm_jobs()
+    with killed_at_the_end(untrained.start_on_slurm(CHECKPOINT, "--set-resources", *resources)) as snakemake:
+        # SLURM looks at the memory now and then: the first job is held until it has seen it.
+        wait_until(lambda: len(untrained.slurm_jobs()) == 2, 300, "the job is not repeated")
+        let_go(untrained)
+        untrained.finish(snakemake)
+
+    first, second = untrained.ended_slurm_jobs()
     assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("250M", "2500M")
     assert (first["JobState"], second["JobState"]) == ("FAILED", "COMPLETED")
     assert "Exceeded job memory limit" in Path(first["StdOut"]).read_text(encoding="utf-8")
-    assert_same_results(study.results, local_study.results)
+    assert_same_training(untrained, trained)
 
 
 @pytest.mark.parametrize("end_of_the_first", ["by itself", "by scancel"])
@@ -121,25 +145,23 @@ def test_a_job_that_outlives_its_snakemake_keeps_the_next_one_waiting(
         wait_for_an_epoch(untrained)
         (first,) = untrained.slurm_jobs()
         training = process_that_writes(untrained, LOG)
-        training.suspend()  # so that it surely still runs when the next one comes
         snakemake.kill()
         snakemake.wait()
     subprocess.run([*SNAKEMAKE, *ON_SLURM, "--unlock"], cwd=untrained.folder, check=True, timeout=120)
 
     with killed_at_the_end(untrained.start_on_slurm(CHECKPOINT)) as snakemake:
         log = untrained.results / LOG
-        wait_until(lambda: log.exists() and "waits" in log.read_text(encoding="utf-8"), 120, "the second does not wait")
+        wait_until(lambda: "waits" in text_of(log), 300, "the second does not wait")
         assert f"scancel {first.number}\n" in log.read_text(encoding="utf-8")
         assert [job["JobState"] for job in untrained.slurm_jobs()] == ["RUNNING", "RUNNING"]
-        if end_of_the_first == "by itself":
-            training.resume()
-        else:
+        if end_of_the_first == "by scancel":
             run("scancel", str(first.number))
-            training.send_signal(signal.SIGCONT)
+            wait_for_the_end_of(training)
+        let_go(untrained)
         untrained.finish(snakemake)
 
     states = ["COMPLETED" if end_of_the_first == "by itself" else "CANCELLED", "COMPLETED"]
-    assert [job["JobState"] for job in untrained.slurm_jobs()] == states
+    assert [job["JobState"] for job in untrained.ended_slurm_jobs()] == states
     assert "That job has ended" in (untrained.results / LOG).read_text(encoding="utf-8")
     if end_of_the_first == "by scancel":
         assert 1 <= resumed_after(untrained) < N_EPOCHS

@@ -143,7 +143,7 @@ class Job:
         self.process = subprocess.Popen(
             [sys.executable, "-c", program], cwd=repository, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.limit = threading.Timer(120, self.process.kill)
+        self.limit = threading.Timer(300, self.process.kill)
         self.limit.start()
 
     def says(self):

@@ -20,7 +20,19 @@ def run(repository: Path, log: Path, body: str) -> subprocess.CompletedProcess[s
         f"with log_to({str(log)!r}):\n    {body}\n"
         "print('after')\n"
     )
-    return subprocess.run([sys.executable, script], env={"PYTHONPATH": str(repository)}, capture_output=True, text=True)
+    return run_script(repository, script)
+
+
+def run_script(
+    repository: Path, script: Path, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, script],
+        env={"PYTHONPATH": str(repository), **(variables or {})},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_everything_printed_goes_into_the_log(repository: Path, tmp_path: Path) -> None:
@@ -98,7 +110,7 @@ def test_a_job_ends_with_its_script(repository: Path, tmp_path: Path) -> None:
         f"run_job(lambda: print('inside'), {str(tmp_path / 'job.log')!r})\n"
     )
 
-    job = subprocess.run([sys.executable, script], env={"PYTHONPATH": str(repository)}, capture_output=True, text=True)
+    job = run_script(repository, script)
 
     assert (job.returncode, job.stdout, job.stderr) == (0, "before", "")
     assert (tmp_path / "job.log").read_text(encoding="utf-8").startswith("inside\n")
@@ -108,7 +120,7 @@ def test_a_job_that_fails_fails(repository: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(f"from perturbflow.logs import run_job\nrun_job(lambda: 1 / 0, {str(tmp_path / 'job.log')!r})\n")
 
-    job = subprocess.run([sys.executable, script], env={"PYTHONPATH": str(repository)}, capture_output=True, text=True)
+    job = run_script(repository, script)
 
     assert job.returncode == 1
     assert job.stderr.endswith("ZeroDivisionError: division by zero\n")
@@ -124,8 +136,7 @@ def test_a_log_starts_with_the_job_of_slurm_and_its_gpus(repository: Path, tmp_p
 
     first_lines = []
     for variables in (SLURM, {"SLURM_JOB_ID": "18"}, {}):
-        environment = {"PYTHONPATH": str(repository), **variables}
-        subprocess.run([sys.executable, script], env=environment, check=True)
+        assert run_script(repository, script, variables).returncode == 0
         first_lines.append((tmp_path / "job.log").read_text(encoding="utf-8").splitlines()[0])
 
     assert re.search(r"SLURM job 17 on \S+, GPUs: 1$", first_lines[0])
@@ -164,10 +175,18 @@ class Jobs:
         """The log, once it has this text."""
 
         def log_with_text() -> str | None:
-            text_now = self.log.read_text(encoding="utf-8") if self.log.exists() else ""
+            text_now = text_of(self.log)
             return text_now if text in text_now else None
 
         return soon(log_with_text)
+
+
+def text_of(log: Path) -> str:
+    """What is in a log; nothing while there is none, as in the moment in which a job replaces another's."""
+    try:
+        return log.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 def soon(value: Callable[[], str | None]) -> str:
@@ -226,7 +245,7 @@ def test_a_job_that_failed_keeps_nobody_waiting(repository: Path, tmp_path: Path
     for main in ("1 / 0", "None"):
         script = tmp_path / "script.py"
         script.write_text(f"from perturbflow.logs import run_job\nrun_job(lambda: {main}, {str(log)!r})\n")
-        job = subprocess.run([sys.executable, script], env={"PYTHONPATH": str(repository)}, capture_output=True)
+        job = run_script(repository, script)
 
     assert job.returncode == 0
     assert "waits" not in log.read_text(encoding="utf-8")
@@ -243,7 +262,7 @@ def test_a_job_runs_where_the_file_system_cannot_lock(repository: Path, tmp_path
         f"run_job(lambda: print('inside'), {str(log)!r})\n"
     )
 
-    job = subprocess.run([sys.executable, script], env={"PYTHONPATH": str(repository)}, capture_output=True)
+    job = run_script(repository, script)
 
     assert job.returncode == 0
     text = log.read_text(encoding="utf-8")

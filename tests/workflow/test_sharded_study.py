@@ -1,12 +1,17 @@
 """Sets that are made and denoised in shards: the same files, and jobs for what is missing or stale alone."""
 
+import fcntl
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -182,31 +187,75 @@ def test_shards_of_a_size_that_comes_back_are_not_stale(in_shards: Study) -> Non
     assert run(in_shards, targets=target) == Counter()
 
 
-def interrupt_after_a_shard(study: Study, target: str) -> None:
-    """Run Snakemake, one job at a time, and kill it with its job when the first shard is done and the next begins."""
-    command = [sys.executable, "-m", "snakemake", "--configfile", "config/tiny.yaml", "--cores", "1", target]
-    with subprocess.Popen(
-        command, cwd=study.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    ) as process:
-        assert process.stdout
-        n_begun = 0
-        for line in process.stdout:
-            n_begun += line.startswith(("rule adversarial_shard:", "localrule adversarial_shard:"))
-            if n_begun == 2:
-                break
-        os.killpg(process.pid, signal.SIGKILL)
-    assert n_begun == 2
+INTERRUPTED = "adversarial/fgsm_v2/train"
+
+
+def interrupt_after_a_shard(study: Study) -> None:
+    """Make a set anew, and kill Snakemake with its jobs when the first shard is done and the others have begun."""
+    (study.folder / f"results/tiny/{INTERRUPTED}.h5").unlink()
+    logs = [
+        next((study.folder / f"results/tiny/logs/shards/{INTERRUPTED}").glob(f"{rows}.*.log"))
+        for rows in ROWS["train"][1:]
+    ]
+    command = [sys.executable, "-m", "snakemake", "--configfile", "config/tiny.yaml"]
+    with (
+        kept_waiting(logs),
+        subprocess.Popen(
+            [*command, "--cores", "3", f"results/tiny/{INTERRUPTED}.h5"],
+            cwd=study.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        limit = threading.Timer(300, os.killpg, (process.pid, signal.SIGKILL))
+        limit.start()
+        try:
+            printed = until_the_end_of_a_shard(process)
+            assert printed.endswith("(Rule: adversarial_shard)\n"), printed
+            while not all(map(waits, logs)):
+                assert limit.is_alive(), "the other shards have not begun"
+                time.sleep(0.05)
+        finally:
+            limit.cancel()
+            os.killpg(process.pid, signal.SIGKILL)
     study.snakemake("--unlock")
 
 
+@contextmanager
+def kept_waiting(logs: list[Path]) -> Iterator[None]:
+    """While open, jobs with these logs wait before they do anything, as for another job with the same log."""
+    with ExitStack() as stack:
+        for log in logs:
+            lock = stack.enter_context(log.with_name(f".{log.name}.lock").open("r+"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def until_the_end_of_a_shard(process: subprocess.Popen[str]) -> str:
+    """What Snakemake prints until the first shard is done, or until its own end."""
+    assert process.stdout
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if line.startswith("Finished jobid:"):
+            break
+    return printed
+
+
+def waits(log: Path) -> bool:
+    try:
+        return "waits for the end of" in log.read_text(encoding="utf-8")
+    except FileNotFoundError:  # while the job replaces the log
+        return False
+
+
 def test_an_interrupted_set_makes_the_missing_shards(in_shards: Study, whole: Study) -> None:
-    target = "results/tiny/adversarial/fgsm_v2/train.h5"
-    (in_shards.folder / target).unlink()
-    interrupt_after_a_shard(in_shards, target)
-    (made,) = shard_files(in_shards)
-    folder, rows = made.rsplit("/", 1)
-    assert folder == "adversarial/fgsm_v2/train"
-    missing = [job for job in set_of("fgsm_v2", "train") if not job.endswith(f"rows={rows}")]
+    interrupt_after_a_shard(in_shards)
+    target = f"results/tiny/{INTERRUPTED}.h5"
+    assert shard_files(in_shards) == [f"{INTERRUPTED}/{ROWS['train'][0]}"]
+    missing = [job for job in set_of("fgsm_v2", "train") if not job.endswith(f"rows={ROWS['train'][0]}")]
     assert len(missing) == 3
     assert run(in_shards, targets=[target]) == Counter(missing)
     assert shard_files(in_shards) == []
@@ -215,9 +264,8 @@ def test_an_interrupted_set_makes_the_missing_shards(in_shards: Study, whole: St
 
 
 def test_nothing_is_left_of_an_interrupted_set_that_was_edited(in_shards: Study) -> None:
-    target = "results/tiny/adversarial/fgsm_v2/train.h5"
-    (in_shards.folder / target).unlink()
-    interrupt_after_a_shard(in_shards, target)
+    interrupt_after_a_shard(in_shards)
+    target = f"results/tiny/{INTERRUPTED}.h5"
     config = config_of(20)
     config["adversarial_sets"]["fgsm_v2"]["max_steps"] = 1
     in_shards.configure(config)
