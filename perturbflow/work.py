@@ -354,7 +354,7 @@ FRAGMENTS = 2.0  # what an allocator and the layers take for what is in use; up 
 LARGEST_KEPT = 16e9
 # What is worked on at once, whatever the size of the images: pictures of eight threads, as they are in their files and
 # as they are stored; images in double precision, their differences and squares.
-BLOCKS_MB = {"data": 600.0, "mean_squared_error": 300.0}
+BLOCKS_MB = {"data": 600.0, "mean_squared_error": 200.0}
 TABLE_BYTES = 12.0  # of frames and their copies, for each byte of compressed CSV files
 
 

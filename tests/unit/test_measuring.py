@@ -9,7 +9,7 @@ import scipy.stats
 import torch
 from torch import nn
 
-from perturbflow import measuring
+from perturbflow import errors, measuring
 from perturbflow.classifiers import build_classifier
 from perturbflow.distances import ALL_METRICS, METRICS
 from perturbflow.errors import mean_squared_errors
@@ -397,7 +397,7 @@ def test_mean_squared_errors_of_large_images_take_no_more_memory():
         finally:
             tracemalloc.stop()
 
-    assert peak(512) < 1.1 * peak(64) < 5 * 2**26
+    assert peak(256) < 1.1 * peak(64) < 6 * errors.BYTES_AT_ONCE
 
 
 class Brightness(nn.Module):
