@@ -105,7 +105,8 @@ def _drop_docstrings(tree: ast.Module) -> None:
             statements = getattr(node, field, None)
             if isinstance(statements, list) and statements:
                 kept = [statement for statement in statements if not _is_docstring(statement)]
-                setattr(node, field, kept or [ast.Pass()])
+                # A module may be empty; an empty file and one of nothing but a docstring are the same code.
+                setattr(node, field, kept or ([] if isinstance(node, ast.Module) else [ast.Pass()]))
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

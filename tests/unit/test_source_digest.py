@@ -83,6 +83,14 @@ def test_an_edit_that_changes_nothing_changes_no_digest(root: Path, old: str, ne
     assert digests_of(root, "user.py") == before
 
 
+def test_a_docstring_in_an_empty_file_changes_no_digest(root: Path) -> None:
+    before = digests_of(root, "user.py")
+
+    (root / "perturbflow/__init__.py").write_text('"""The package."""\n')
+
+    assert digests_of(root, "user.py") == before
+
+
 def test_an_edit_of_a_function_changes_that_file_for_its_users_alone(root: Path) -> None:
     user, other = digests_of(root, "user.py"), digests_of(root, "other.py")
 
