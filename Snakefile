@@ -2,8 +2,8 @@ import os
 
 from snakemake.utils import min_version
 
-from perturbflow.checks import mistakes
-from perturbflow.config import ConfigError, resolve_config
+from perturbflow.planning.checks import mistakes
+from perturbflow.planning.config import ConfigError, resolve_config
 
 min_version("9.27")
 

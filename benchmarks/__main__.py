@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.results import load, record, table
 from benchmarks.stages import STAGES, n_cores, run_stage
-from perturbflow.compute import prepare
+from perturbflow.machine.devices import prepare
 
 PAGE = Path("docs/performance.md")
 

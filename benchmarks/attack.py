@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.inputs import classifier, on_device, photographs, predicted
 from benchmarks.results import Result
 from benchmarks.timing import fastest
-from perturbflow.attacks import IterativeFGSM
+from perturbflow.attacks.gradient_sign import IterativeFGSM
 
 STEP = 0.255
 

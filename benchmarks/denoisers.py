@@ -15,11 +15,11 @@ from torch import nn
 from benchmarks.inputs import write_images
 from benchmarks.results import Result
 from benchmarks.timing import fastest, peak_memory
-from perturbflow.compute import prepare
-from perturbflow.denoisers import build_denoiser
-from perturbflow.denoising_job import denoise_to_file
-from perturbflow.evaluation import denoise
-from perturbflow.storage import open_images
+from perturbflow.denoisers.denoised_set import denoise_to_file
+from perturbflow.denoisers.networks import build_denoiser
+from perturbflow.files.images import open_images
+from perturbflow.machine.batches import denoise
+from perturbflow.machine.devices import prepare
 from perturbflow.training import Resumable, train_denoiser
 
 MIX = {"fgsm_v1": 0.05, "fgsm_v2": 0.30, "ifgsm_v1": 0.05, "ifgsm_v2": 0.30, "mifgsm": 0.30}

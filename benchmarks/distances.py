@@ -13,11 +13,11 @@ import torch
 from benchmarks.inputs import classifier, write_images
 from benchmarks.results import Result
 from benchmarks.timing import fastest, peak_memory
-from perturbflow.compute import prepare
-from perturbflow.distances import ALL_METRICS
-from perturbflow.evaluation import batches_of
-from perturbflow.measuring import layer_distances
-from perturbflow.storage import open_images
+from perturbflow.files.images import open_images
+from perturbflow.machine.batches import batches_of
+from perturbflow.machine.devices import prepare
+from perturbflow.measuring.metrics import ALL_METRICS
+from perturbflow.measuring.propagation import layer_distances
 
 OF_THE_PAPER = ["normalized_euclidean", "cosine"]
 ALL = f"all {len(ALL_METRICS)} metrics"

@@ -19,10 +19,10 @@ import torch
 from benchmarks.inputs import N_CLASSES, adversaries, classifier, on_device, photographs, predicted
 from benchmarks.results import Result
 from benchmarks.timing import fastest
-from perturbflow.attack_job import attack_to_file
-from perturbflow.attacks import FGSM
-from perturbflow.classifiers import save_classifier
-from perturbflow.storage import Array, DataSplit, open_images, write_split
+from perturbflow.attacks.adversarial_set import attack_to_file
+from perturbflow.attacks.gradient_sign import FGSM
+from perturbflow.classifiers.building import save_classifier
+from perturbflow.files.images import Array, DataSplit, open_images, write_split
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "contiguous": {},

@@ -12,8 +12,8 @@ import torch
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from perturbflow.classifiers import Classifier, build_classifier
-from perturbflow.storage import Array, image_writer
+from perturbflow.classifiers.building import Classifier, build_classifier
+from perturbflow.files.images import Array, image_writer
 
 N_CLASSES = 200
 SIZE = 64

@@ -16,8 +16,8 @@ from benchmarks.denoisers import MIX, train_epoch, unet
 from benchmarks.inputs import adversaries, photographs
 from benchmarks.results import Result, table
 from benchmarks.timing import peak_memory
-from perturbflow.compute import prepare
-from perturbflow.storage import image_writer, open_images
+from perturbflow.files.images import image_writer, open_images
+from perturbflow.machine.devices import prepare
 
 BLOCK = 1000
 

@@ -17,9 +17,9 @@ import pandas as pd
 
 from benchmarks.stages import n_cores
 from benchmarks.throughput import CONFIG, SIZES, Bench, Config, Rates, Size, measure, projected_seconds
-from perturbflow.compute import prepare
-from perturbflow.config import load_config
-from perturbflow.work import (
+from perturbflow.machine.devices import prepare
+from perturbflow.planning.config import load_config
+from perturbflow.planning.requests import (
     TRAININGS,
     Images,
     Job,

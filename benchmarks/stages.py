@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from benchmarks.results import save
-from perturbflow.compute import prepare
+from perturbflow.machine.devices import prepare
 
 STAGES = ("attack", "distances", "training", "denoisers", "files", "workflow", "growth", "throughput")
 

@@ -21,18 +21,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.inputs import N_CLASSES, adversaries, on_device, photographs
 from benchmarks.results import Result
 from benchmarks.timing import fastest
-from perturbflow.attacks import ATTACKS, input_gradient, own_attack
-from perturbflow.classifiers import Classifier, build_classifier
-from perturbflow.compute import select_precision
-from perturbflow.config import load_config
-from perturbflow.controls import control_blocks
-from perturbflow.denoisers import build_denoiser
-from perturbflow.errors import mean_squared_errors
-from perturbflow.evaluation import denoise, pixels_of, top1_of_array
-from perturbflow.guided import GuidedLoss
-from perturbflow.measuring import layer_distances
+from perturbflow.attacks.gradient_sign import ATTACKS, input_gradient, own_attack
+from perturbflow.attacks.noise import control_blocks
+from perturbflow.classifiers.building import Classifier, build_classifier
+from perturbflow.denoisers.guided_loss import GuidedLoss
+from perturbflow.denoisers.networks import build_denoiser
+from perturbflow.machine.batches import denoise, pixels_of, top1_of_array
+from perturbflow.machine.devices import select_precision
+from perturbflow.measuring.mse import mean_squared_errors
+from perturbflow.measuring.propagation import layer_distances
+from perturbflow.planning.config import load_config
+from perturbflow.planning.requests import Passes, attack_passes, jobs, passes, source_images
 from perturbflow.training import Resumable, train_classifier, train_denoiser
-from perturbflow.work import Passes, attack_passes, jobs, passes, source_images
 
 CONFIG = Path(__file__).parent.parent / "config" / "config.yaml"
 N_CONDITIONS = 3  # under which distances are measured here: an adversary and two that a denoiser left
@@ -462,7 +462,8 @@ def _seconds(one: Passes, rates: Rates) -> float:
 def projected_hours(config: Config, rates: Rates) -> dict[str, float]:
     """Hours of each rule of the workflow, job after job on one device.
 
-    Upper limits, as `perturbflow.work.passes` counts. Left out: reading the data, files, tables and figures.
+    Upper limits, as `perturbflow.planning.requests.passes` counts. Left out: reading the data, files, tables and
+    figures.
     """
     images = image_counts(config)
     seconds = dict.fromkeys(RULES, 0.0)

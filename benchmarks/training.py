@@ -23,7 +23,7 @@ from torchvision.transforms import v2
 from benchmarks.inputs import N_CLASSES, classifier, on_device, photographs
 from benchmarks.results import Result
 from benchmarks.timing import fastest, wait_for
-from perturbflow.compute import mixed_precision, select_precision
+from perturbflow.machine.devices import mixed_precision, select_precision
 from perturbflow.training import Resumable, train_classifier
 
 SETTINGS: dict[str, Any] = {

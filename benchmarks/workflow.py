@@ -21,7 +21,7 @@ from benchmarks.results import Result
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 3
-# The last line of a job's log, see perturbflow/logs.py.
+# The last line of a job's log, see perturbflow/machine/job.py.
 CPU_SECONDS = re.compile(
     r"CPU seconds: ([\d.]+) in all, ([\d.]+) of start-up and imports, ([\d.]+) of building networks; .*\n\Z"
 )

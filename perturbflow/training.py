@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perturbflow.background import ahead, behind
-from perturbflow.compute import mixed_precision, select_precision
-from perturbflow.evaluation import pixels_of, ready_for, top1, top1_of_array
-from perturbflow.parallel import ALONE, Processes
-from perturbflow.storage import Array, Images, Selected, whole_file
+from perturbflow.files.images import Array, Images, Selected, whole_file
+from perturbflow.machine.batches import pixels_of, ready_for, top1, top1_of_array
+from perturbflow.machine.devices import mixed_precision, select_precision
+from perturbflow.machine.prefetch import ahead, behind
+from perturbflow.machine.processes import ALONE, Processes
 
 logger = logging.getLogger(__name__)
 

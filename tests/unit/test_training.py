@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from perturbflow import training
-from perturbflow.background import DEPTH
-from perturbflow.denoisers import build_denoiser
-from perturbflow.evaluation import denoise, pixels_of, top1
-from perturbflow.parallel import Processes
-from perturbflow.storage import image_writer, open_images
+from perturbflow.denoisers.networks import build_denoiser
+from perturbflow.files.images import image_writer, open_images
+from perturbflow.machine.batches import denoise, pixels_of, top1
+from perturbflow.machine.prefetch import DEPTH
+from perturbflow.machine.processes import Processes
 from perturbflow.training import (
     DENOISER_HISTORY,
     Resumable,

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from perturbflow.config import merge
+from perturbflow.planning.config import merge
 from tests.workflow.study import Study, tiny_config
 
 pytestmark = pytest.mark.workflow

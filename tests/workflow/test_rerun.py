@@ -103,20 +103,22 @@ def test_how_it_runs_reruns_nothing(study: Study) -> None:
 
 
 def test_the_code_of_the_attacks_reruns_the_sets_but_no_classifier(study: Study) -> None:
-    study.edit("perturbflow/attacks.py", "images = images.detach()", "images = images.clone().detach()")
+    study.edit("perturbflow/attacks/gradient_sign.py", "images = images.detach()", "images = images.clone().detach()")
     expected = [*(job for name in SETS for job in of_set(name)), "denoiser denoiser=unet"]
     assert jobs(study.snakemake("--dry-run").stdout) == Counter([*expected, "table4", *OF_ALL_SETS, *OF_FGSM])
 
 
 def test_the_code_of_the_controls_reruns_the_control_alone(study: Study) -> None:
-    study.edit("perturbflow/controls.py", "1.0 - 2 * generator", "1 - 2.0 * generator")
+    study.edit("perturbflow/attacks/noise.py", "1.0 - 2 * generator", "1 - 2.0 * generator")
     expected = [*of_set("noise"), "table4", *OF_ALL_SETS, "amplification"]
     assert jobs(study.snakemake("--dry-run").stdout) == Counter(expected)
 
 
 def test_the_code_of_the_distances_reruns_measuring_alone(study: Study) -> None:
     study.edit(
-        "perturbflow/distances.py", "change.difference.shape[1:].numel()", "(0 + change.difference.shape[1:].numel())"
+        "perturbflow/measuring/metrics.py",
+        "change.difference.shape[1:].numel()",
+        "(0 + change.difference.shape[1:].numel())",
     )
     measure = [f"measure classifier=resnetv2_50, adversarial_set={name}" for name in SETS]
     assert study.run() == Counter([*measure, *OF_ALL_SETS, *OF_FGSM])
@@ -124,7 +126,7 @@ def test_the_code_of_the_distances_reruns_measuring_alone(study: Study) -> None:
 
 def test_the_code_of_the_interventions_reruns_these_alone(study: Study) -> None:
     study.edit(
-        "perturbflow/interventions.py",
+        "perturbflow/measuring/interventions.py",
         "from __future__ import annotations",
         "from __future__ import annotations\n\nUNUSED = 0",
     )
@@ -133,7 +135,7 @@ def test_the_code_of_the_interventions_reruns_these_alone(study: Study) -> None:
 
 def test_the_code_of_the_claims_reruns_that_table_alone(study: Study) -> None:
     study.edit(
-        "perturbflow/claims.py",
+        "perturbflow/tables/claims/statements.py",
         "from __future__ import annotations",
         "from __future__ import annotations\n\nUNUSED = 0",
     )
@@ -142,7 +144,7 @@ def test_the_code_of_the_claims_reruns_that_table_alone(study: Study) -> None:
 
 def test_the_code_of_the_figures_reruns_the_figures_alone(study: Study) -> None:
     study.edit(
-        "perturbflow/figures.py",
+        "perturbflow/figures/propagation.py",
         "from __future__ import annotations",
         "from __future__ import annotations\n\nUNUSED = 0",
     )
@@ -150,9 +152,13 @@ def test_the_code_of_the_figures_reruns_the_figures_alone(study: Study) -> None:
 
 
 def test_a_comment_a_docstring_and_layout_rerun_nothing(study: Study) -> None:
-    for module in (study.folder / "perturbflow").glob("*.py"):
+    for module in (study.folder / "perturbflow").rglob("*.py"):
         module.write_text(module.read_text(encoding="utf-8") + "\n\n# A new comment.\n", encoding="utf-8")
-    study.edit("perturbflow/attacks.py", '"""Gradient of the cross-entropy', '"""The gradient of the cross-entropy')
+    study.edit(
+        "perturbflow/attacks/gradient_sign.py",
+        '"""Gradient of the cross-entropy',
+        '"""The gradient of the cross-entropy',
+    )
     study.edit("workflow/scripts/measure.py", "def main() -> None:", "def main() -> None:  # measures\n")
     assert study.run() == Counter()
 
@@ -160,7 +166,7 @@ def test_a_comment_a_docstring_and_layout_rerun_nothing(study: Study) -> None:
 def test_a_metric_is_one_function_and_one_word(study: Study, repository: Path) -> None:
     page = (repository / "docs/extending.md").read_text(encoding="utf-8")
     (function,) = re.findall(r"```python\n(@metric\n.*?)```", page, re.DOTALL)
-    file = study.folder / "perturbflow/distances.py"
+    file = study.folder / "perturbflow/measuring/metrics.py"
     file.write_text(file.read_text(encoding="utf-8").replace("\n@tap_to_tap\n", f"\n{function}\n\n@tap_to_tap\n", 1))
     config = tiny_config()
     config["measure"]["metrics"].append("largest_change")

@@ -3,10 +3,10 @@ import re
 from functools import cache
 from pathlib import Path
 
-from perturbflow.config import CONTROLS, OWN_ATTACKS
-from perturbflow.imports import source_file
-from perturbflow.source_digest import digest, source_digests
-from perturbflow.work import job_of
+from perturbflow.planning.config import CONTROLS, OWN_ATTACKS
+from perturbflow.machine.import_paths import source_file
+from perturbflow.planning.source_digest import digest, source_digests
+from perturbflow.planning.requests import job_of
 
 RESULTS = f"results/{config['run']}"
 CLASSIFIERS = config["measure"]["classifiers"]  # the measured ones; config["classifiers"] holds all
@@ -65,7 +65,7 @@ GPU = 0 if config["compute"]["device"] == "cpu" else 1
 
 
 def memory(rule):
-    """`mem_mb` of a rule: what a job's work takes, see perturbflow/work.py, and more at each attempt.
+    """`mem_mb` of a rule: what a job's work takes, see perturbflow/planning/requests.py, and more at each attempt.
 
     Until the files are there that tell the number of images, Snakemake shows <TBD>; it asks again when the job can run.
     """

@@ -41,7 +41,7 @@ PAPERS_SETS = [name for name in SETS if name in ("fgsm_v1", "fgsm_v2", "ifgsm_v1
 # over an input stands in the params.
 NAMED_TO_CLAIMS = PAPERS_SETS or SETS[:1]
 
-# Of each table the inputs and params, named as the arguments of its function in perturbflow/tables.py.
+# Of each table the inputs and params, named as the arguments of its function in perturbflow/tables/rows.py.
 TABLES = {
     "table1": (
         {"paper": paper("table1"), "mse": MSE, "accuracy": of_sets(ACCURACY, [TABLE1["classifier"]])},

@@ -1,18 +1,18 @@
 """Attack one split through a denoiser: data + attacker + stopping classifier + denoiser -> adversarial set."""
 
-from perturbflow.logs import run_job
+from perturbflow.machine.job import run_job
 
 from collections.abc import Mapping
 from typing import Any
 
-from perturbflow.attack_job import attack_to_file, common_settings, load_networks
-from perturbflow.attacks import ATTACKS, GradientSignAttack, own_attack
-from perturbflow.compute import prepare
-from perturbflow.defended import Defended
-from perturbflow.denoisers import load_denoiser
-from perturbflow.foolbox_attacks import foolbox_attack
-from perturbflow.foolbox_runner import FoolboxAttack
-from perturbflow.storage import sha256
+from perturbflow.attacks.adversarial_set import attack_to_file, common_settings, load_networks
+from perturbflow.attacks.foolbox_attack import FoolboxAttack
+from perturbflow.attacks.foolbox_options import foolbox_attack
+from perturbflow.attacks.gradient_sign import ATTACKS, GradientSignAttack, own_attack
+from perturbflow.denoisers.defended import Defended
+from perturbflow.denoisers.networks import load_denoiser
+from perturbflow.files.images import sha256
+from perturbflow.machine.devices import prepare
 
 
 def build_attack(

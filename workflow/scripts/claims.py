@@ -1,11 +1,11 @@
 """Write the table of the paper's claims; the rule names its inputs and params as the table's function does."""
 
-from perturbflow.logs import run_job
+from perturbflow.machine.job import run_job
 
 from pathlib import Path
 
-from perturbflow.claims import TABLES
-from perturbflow.table_files import write_table
+from perturbflow.tables.claims.statements import TABLES
+from perturbflow.tables.registry import write_table
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Train a classifier: data -> checkpoint, training history, accuracy on the clean images."""
 
-from perturbflow.logs import run_job
+from perturbflow.machine.job import run_job
 
-from perturbflow.classifier_job import train_classifier_to_files
+from perturbflow.classifiers.train import train_classifier_to_files
 
 
 def main() -> None:

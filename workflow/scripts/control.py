@@ -1,14 +1,14 @@
 """Noise of the size of an adversarial set's perturbations: data + adversarial set -> control."""
 
-from perturbflow.logs import run_job
+from perturbflow.machine.job import run_job
 
 import json
 
 import numpy as np
 
-from perturbflow.controls import control_blocks
-from perturbflow.provenance import artifact_attributes
-from perturbflow.storage import image_writer, open_images, read_columns, sha256
+from perturbflow.attacks.noise import control_blocks
+from perturbflow.files.images import image_writer, open_images, read_columns, sha256
+from perturbflow.files.provenance import artifact_attributes
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """Read the source's images: source -> data/train.h5 and data/val.h5."""
 
-from perturbflow.logs import run_job
+from perturbflow.machine.job import run_job
 
-from perturbflow.data import decode_to_file, list_splits
-from perturbflow.provenance import artifact_attributes
+from perturbflow.data.sources import decode_to_file, list_splits
+from perturbflow.files.provenance import artifact_attributes
 
 
 def main() -> None:

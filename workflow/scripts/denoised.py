@@ -1,12 +1,12 @@
 """Denoise an adversarial set, both splits or the rows of a shard: adversarial set + denoiser -> denoised set."""
 
-from perturbflow.logs import run_job
+from perturbflow.machine.job import run_job
 
-from perturbflow.compute import prepare
-from perturbflow.denoisers import load_denoiser
-from perturbflow.denoising_job import denoise_to_file
-from perturbflow.provenance import artifact_attributes
-from perturbflow.storage import sha256
+from perturbflow.denoisers.denoised_set import denoise_to_file
+from perturbflow.denoisers.networks import load_denoiser
+from perturbflow.files.images import sha256
+from perturbflow.files.provenance import artifact_attributes
+from perturbflow.machine.devices import prepare
 
 
 def main() -> None:

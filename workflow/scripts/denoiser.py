@@ -1,8 +1,8 @@
 """Train a denoiser: clean images + the adversarial sets of the training split, mixed -> checkpoint, history."""
 
-from perturbflow.logs import run_job
+from perturbflow.machine.job import run_job
 
-from perturbflow.denoiser_job import train_denoiser_to_files
+from perturbflow.denoisers.train import train_denoiser_to_files
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
 """Draw one figure of the distances, as SVG and PNG."""
 
-from perturbflow.logs import run_job
+from perturbflow.machine.job import run_job
 
-from perturbflow.figure_style import save_figure
-from perturbflow.figures import propagation_figure
-from perturbflow.results import read_results
-from perturbflow.storage import whole_file
+from perturbflow.figures.propagation import propagation_figure
+from perturbflow.figures.style import save_figure
+from perturbflow.files.images import whole_file
+from perturbflow.results.reading import read_results
 
 
 def main() -> None:

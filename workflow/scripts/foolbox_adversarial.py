@@ -1,11 +1,11 @@
 """Attack one split with an attack of Foolbox: data + attacker + stopping classifier -> adversarial set."""
 
-from perturbflow.logs import run_job
+from perturbflow.machine.job import run_job
 
-from perturbflow.attack_job import attack_to_file, common_settings, load_networks
-from perturbflow.compute import prepare
-from perturbflow.foolbox_attacks import foolbox_attack
-from perturbflow.foolbox_runner import FoolboxAttack
+from perturbflow.attacks.adversarial_set import attack_to_file, common_settings, load_networks
+from perturbflow.attacks.foolbox_attack import FoolboxAttack
+from perturbflow.attacks.foolbox_options import foolbox_attack
+from perturbflow.machine.devices import prepare
 
 
 def main() -> None:

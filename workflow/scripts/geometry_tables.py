@@ -1,11 +1,11 @@
 """Write a table of the geometry; the rule names its inputs and params as the table's function does."""
 
-from perturbflow.logs import run_job
+from perturbflow.machine.job import run_job
 
 from pathlib import Path
 
-from perturbflow.geometry_tables import TABLES
-from perturbflow.table_files import write_table
+from perturbflow.tables.decision_planes import TABLES
+from perturbflow.tables.registry import write_table
 
 
 def main() -> None:

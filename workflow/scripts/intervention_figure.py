@@ -1,11 +1,11 @@
 """Draw which part of a perturbation, at which layer, does the damage, as SVG and PNG."""
 
-from perturbflow.logs import run_job
+from perturbflow.machine.job import run_job
 
-from perturbflow.figure_style import save_figure
-from perturbflow.geometry_figures import intervention_figure
-from perturbflow.results import read_results
-from perturbflow.storage import whole_file
+from perturbflow.figures.decision_planes import intervention_figure
+from perturbflow.figures.style import save_figure
+from perturbflow.files.images import whole_file
+from perturbflow.results.reading import read_results
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """Join the shards of one split of an adversarial set: shards + data -> adversarial set."""
 
-from perturbflow.logs import run_job
+from perturbflow.machine.job import run_job
 
-from perturbflow.shards import remove_other_shards
-from perturbflow.storage import join_shards, open_images, sha256
+from perturbflow.files.images import join_shards, open_images, sha256
+from perturbflow.planning.shards import remove_other_shards
 
 
 def main() -> None:

@@ -1,13 +1,13 @@
 """Mean squared error of one adversarial set against the clean images, raw and denoised, on both splits."""
 
-from perturbflow.logs import run_job
+from perturbflow.machine.job import run_job
 
 from itertools import product
 
 import pandas as pd
 
-from perturbflow.errors import mean_squared_errors
-from perturbflow.storage import open_images, read_columns
+from perturbflow.files.images import open_images, read_columns
+from perturbflow.measuring.mse import mean_squared_errors
 
 
 def main() -> None:

@@ -1,16 +1,16 @@
 """Measure one classifier on one adversarial set, raw and denoised: accuracy, and distances layer by layer."""
 
-from perturbflow.logs import run_job
+from perturbflow.machine.job import run_job
 
 from itertools import product
 
 import pandas as pd
 
-from perturbflow.classifiers import load_classifier
-from perturbflow.compute import prepare
-from perturbflow.evaluation import top1_of_array
-from perturbflow.measuring import distance_frames, layer_distances, prediction_frame, sample_rows
-from perturbflow.storage import Selected, open_images, read_columns
+from perturbflow.classifiers.building import load_classifier
+from perturbflow.files.images import Selected, open_images, read_columns
+from perturbflow.machine.batches import top1_of_array
+from perturbflow.machine.devices import prepare
+from perturbflow.measuring.propagation import distance_frames, layer_distances, prediction_frame, sample_rows
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
 """Write one of the paper's tables; the rule names its inputs and params as the table's function does."""
 
-from perturbflow.logs import run_job
+from perturbflow.machine.job import run_job
 
 from pathlib import Path
 
-from perturbflow.table_files import write_table
-from perturbflow.tables import TABLES
+from perturbflow.tables.registry import write_table
+from perturbflow.tables.rows import TABLES
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""What a job runs on: devices, processes, threads that read ahead, the job's log."""

@@ -1,0 +1,1 @@
+"""What a perturbation does to pixels, to feature maps and to the answer."""

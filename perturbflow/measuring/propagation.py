@@ -1,0 +1,267 @@
+"""Distances between the feature maps of clean images and their versions, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import stdtrit
+from torch import Tensor
+
+from perturbflow.classifiers.building import Classifier
+from perturbflow.files.images import Array, Images
+from perturbflow.machine.batches import pixels_of, ready_for
+from perturbflow.machine.prefetch import ahead
+from perturbflow.measuring.metrics import (
+    ALL_METRICS,
+    METRICS,
+    SET_METRICS,
+    TAP_TO_TAP,
+    Change,
+    Maps,
+    SetMetric,
+    blocks,
+    gram_matrix,
+)
+
+# Elements of clean maps that are compared at once on the CPU: the operands in double precision then stay in its cache.
+# Fresh memory for whole batches of them costs ten times the arithmetic.
+ELEMENTS_AT_ONCE = 2**17
+
+
+def sample_rows(n_images: int, n_sampled: int, seed: int) -> Array:
+    """Sorted rows of a random sample without replacement; all rows where fewer than `n_sampled` exist."""
+    generator = np.random.default_rng(seed)
+    return np.sort(generator.choice(n_images, min(n_sampled, n_images), replace=False))
+
+
+@dataclass(frozen=True)
+class LayerDistances:
+    """What the passes of clean images and of their versions gave.
+
+    per_image: by metric, float64 (n_versions, n_taps, N). of_set: by metric, float64 (n_versions, n_taps, 3): the value
+    and the ends of its 95% interval. n_elements: of one image's map, int64 (n_taps,). predicted: int64, and margin (see
+    `margins`): float64, both (1 + n_versions, N), the clean images first.
+    """
+
+    per_image: dict[str, Array]
+    of_set: dict[str, Array]
+    n_elements: Array
+    predicted: Array
+    margin: Array
+
+
+@torch.no_grad()
+def layer_distances(
+    classifier: Classifier,
+    clean: Images,
+    versions: Mapping[str, Images],
+    labels: Array,
+    metrics: Sequence[str],
+    batch_size: int,
+    device: torch.device,
+) -> LayerDistances:
+    """Distances at every tap between clean images and their versions (Figures 2 and 3 of the paper).
+
+    clean: uint8 (N, H, W, 3). versions: by the name of the denoiser, float32 (N, H, W, 3). labels: int64 (N,). A batch
+    of all versions of the same few images passes the classifier once; each distance is computed while the map goes by.
+    A batch holds `batch_size` images or, where a metric of the whole set is asked for, all versions of a block. Batches
+    are read ahead by a thread.
+
+    Raises ValueError for an unknown metric, and where logits are not finite.
+    """
+    if unknown := [name for name in metrics if name not in ALL_METRICS]:
+        raise ValueError(f"unknown metric {unknown[0]}; known: {', '.join(ALL_METRICS)}")
+    between_taps = [name for name in metrics if name in TAP_TO_TAP]
+    of_sets = [name for name in metrics if name in SET_METRICS]
+    of_maps = [name for name in METRICS if name in metrics or (name == "relative_error" and between_taps)]
+
+    n_versions, n_taps, n_images = len(versions), len(classifier.taps), len(clean)
+    # All stays on the device to the end: to fetch a number is to wait for all work before it.
+    empty = partial(torch.empty, dtype=torch.float64, device=device)
+    values = {name: empty(n_versions, n_taps, n_images) for name in of_maps}
+    of_pixels = {"relative_error": empty(n_versions, n_images)} if between_taps else {}
+    of_blocks: dict[str, list[list[Tensor]]] = {name: [[] for _ in range(n_taps)] for name in of_sets}
+    n_elements = np.zeros(n_taps, dtype=np.int64)
+
+    def receiver(rows: slice) -> Callable[[int, Tensor], None]:
+        def receive(position: int, feature_map: Tensor) -> None:
+            maps = _flattened(feature_map).split(rows.stop - rows.start)
+            n_elements[position] = maps[0].shape[1]
+            _compare(maps, {name: of_metric[:, position, rows] for name, of_metric in values.items()})
+            if of_sets:
+                clean_gram, *grams = (gram_matrix(of_version, _elements_at_once(of_version)) for of_version in maps)
+                for name, of_taps in of_blocks.items():
+                    of_block = SET_METRICS[name].of_block
+                    of_taps[position].append(torch.stack([of_block(clean_gram, gram) for gram in grams]))
+
+        return receive
+
+    # Files are ordered by class, and a block must be a sample of the whole set.
+    order = np.random.default_rng(0).permutation(n_images)
+    expected = torch.from_numpy(labels[order]).to(device)
+    predicted = torch.empty(1 + n_versions, n_images, dtype=torch.int64, device=device)
+    margin = empty(1 + n_versions, n_images)
+    n_not_finite = torch.zeros(1 + n_versions, dtype=torch.int64, device=device)
+    images_at_once = max(1, batch_size // (1 + n_versions))
+    few = [slice(first, min(first + images_at_once, n_images)) for first in range(0, n_images, images_at_once)]
+
+    def load(rows: slice) -> tuple[slice, Tensor]:
+        images = order[rows]
+        batch = [clean[images].astype(np.float32), *(of[images] for of in versions.values())]
+        return rows, ready_for(device, np.concatenate(batch))
+
+    for rows, batch in ahead(load, blocks(n_images) if of_sets else few):
+        pixels = pixels_of(batch, device)
+        _compare(
+            _flattened(pixels).split(rows.stop - rows.start),
+            {name: of_metric[:, rows] for name, of_metric in of_pixels.items()},
+        )
+        with classifier.observed(receiver(rows)):
+            logits = classifier(pixels).unflatten(0, (1 + n_versions, -1))
+        predicted[:, rows], margin[:, rows] = logits.argmax(-1), margins(logits, expected[rows])
+        n_not_finite += count_not_finite(logits)
+
+    check_finite(n_not_finite, n_images, ["clean", *versions])
+    for name in between_taps:
+        here = values["relative_error"]
+        values[name] = TAP_TO_TAP[name](here, torch.cat([of_pixels["relative_error"][:, None], here[:, :-1]], dim=1))
+    in_order = torch.from_numpy(np.argsort(order)).to(device)
+    return LayerDistances(
+        {name: values[name][..., in_order].cpu().numpy() for name in metrics if name in values},
+        {name: _of_set(SET_METRICS[name], of_taps) for name, of_taps in of_blocks.items()},
+        n_elements,
+        predicted[:, in_order].cpu().numpy(),
+        margin[:, in_order].cpu().numpy(),
+    )
+
+
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logit of the true class minus the largest of the others, float64 (..., N), of logits (..., N, n_classes)."""
+    true = labels.expand(logits.shape[:-1])[..., None]
+    others = logits.scatter(-1, true, -torch.inf).amax(-1)
+    return logits.gather(-1, true)[..., 0].double() - others.double()
+
+
+def _flattened(maps: Tensor) -> Tensor:
+    """(N, ...) -> (N, n_elements), in the order in which they lie in memory: a view. No metric depends on the order."""
+    order = sorted(range(1, maps.ndim), key=maps.stride, reverse=True)
+    return maps.permute(0, *order).flatten(1)
+
+
+def _compare(maps: Sequence[Tensor], values: Mapping[str, Tensor]) -> None:
+    """Write into `values`, float64 (n_versions, N) by metric, those of maps (N, n_elements), the clean ones first."""
+    clean, *others = maps
+    images_at_once = max(1, _elements_at_once(clean) // clean.shape[1])
+    for start in range(0, len(clean), images_at_once):
+        images = slice(start, start + images_at_once)
+        clean_part = Maps(clean[images])
+        for version, other in enumerate(others):
+            change = Change(clean_part, Maps(other[images]))
+            for name, of_metric in values.items():
+                of_metric[version, images] = METRICS[name](change)
+
+
+def _elements_at_once(maps: Tensor) -> int:
+    return ELEMENTS_AT_ONCE if maps.device.type == "cpu" else maps.numel()
+
+
+def _of_set(metric: SetMetric, of_taps: Sequence[Sequence[Tensor]]) -> Array:
+    """(n_versions, n_taps, 3) of the numbers of each tap's blocks, (n_versions, k) each."""
+    values = [[metric.of_blocks(of_version) for of_version in torch.stack(list(blocks), 1).cpu()] for blocks in of_taps]
+    return np.array(values).transpose(1, 0, 2)
+
+
+def count_not_finite(logits: Tensor) -> Tensor:
+    """How many images' logits are not finite, int64 (n_versions,), of logits (n_versions, N, n_classes)."""
+    return (~logits.isfinite()).any(-1).sum(1)
+
+
+def check_finite(n_not_finite: Tensor, n_images: int, names: Sequence[str]) -> None:
+    """Raise ValueError where `count_not_finite` found any: the images' distances would be NaN as well."""
+    for name, n_broken in zip(names, n_not_finite.tolist(), strict=True):
+        if n_broken:
+            raise ValueError(
+                f"the classifier's logits are not finite for {n_broken} of {n_images} images ({name}): "
+                "either it has diverged in its training or what made these images has; see their history.csv"
+            )
+
+
+def summary(values: Array, confidence: float = 0.95) -> dict[str, float]:
+    """Mean over images, standard deviation, and the t interval of the mean (as mean, std, ci_low, ci_high).
+
+    Images whose value is NaN, that is undefined, are left out.
+    """
+    values = values[~np.isnan(values)]
+    mean = float(values.mean()) if len(values) else float("nan")
+    if len(values) < 2:
+        return {"mean": mean, "std": float("nan"), "ci_low": float("nan"), "ci_high": float("nan")}
+    std = float(values.std(ddof=1))
+    half = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * std / len(values) ** 0.5
+    return {"mean": mean, "std": std, "ci_low": mean - half, "ci_high": mean + half}
+
+
+def distance_frames(
+    distances: LayerDistances,
+    classifier: Classifier,
+    versions: Sequence[str],
+    index: Array,
+    labels: Array,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The distances as tables: a row a version and tap, and a row a version, tap and image.
+
+    index: row of each image in the data file. The first has denoiser, position (from 1), layer, module, n_elements,
+    n_images and mean, std, ci_low, ci_high of each metric, with no std for those of the whole set; the second denoiser,
+    position, index, label and the metrics of images.
+    """
+    summaries, per_image = [], []
+    for version, denoiser in enumerate(versions):
+        for position, tap in enumerate(classifier.taps):
+            values = {metric: of_metric[version, position] for metric, of_metric in distances.per_image.items()}
+            statistics = {metric: summary(of_images) for metric, of_images in values.items()}
+            for metric, of_metric in distances.of_set.items():
+                mean, low, high = of_metric[version, position]
+                statistics[metric] = {"mean": mean, "std": float("nan"), "ci_low": low, "ci_high": high}
+            summaries.append(
+                {
+                    "denoiser": denoiser,
+                    "position": position + 1,
+                    "layer": tap.layer,
+                    "module": tap.module,
+                    "n_elements": int(distances.n_elements[position]),
+                    "n_images": len(index),
+                    **{f"{metric}_{name}": value for metric, row in statistics.items() for name, value in row.items()},
+                }
+            )
+            per_image.append(
+                pd.DataFrame(
+                    {"denoiser": denoiser, "position": position + 1, "index": index, "label": labels, **values}
+                )
+            )
+    return pd.DataFrame(summaries), pd.concat(per_image, ignore_index=True)
+
+
+def prediction_frame(distances: LayerDistances, versions: Sequence[str], index: Array, labels: Array) -> pd.DataFrame:
+    """A row a version and image: denoiser, index, label, and the prediction and margin of clean image and version."""
+    (clean, *others), (clean_margin, *margins_of_others) = distances.predicted, distances.margin
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "denoiser": denoiser,
+                    "index": index,
+                    "label": labels,
+                    "predicted_clean": clean,
+                    "predicted": predicted,
+                    "margin_clean": clean_margin,
+                    "margin": margin,
+                }
+            )
+            for denoiser, predicted, margin in zip(versions, others, margins_of_others, strict=True)
+        ],
+        ignore_index=True,
+    )

@@ -1,0 +1,422 @@
+"""Validation of a config file: all its mistakes at once, each with its path and the nearest valid name.
+
+config/schema.yaml describes the config. Beyond JSON Schema's own keywords it uses four more:
+`names: <path>` - the value is a name that stands at another place of the config, such as a key of `classifiers`;
+`sum: <number>` - what the values of a mapping add up to;
+`ascending: true` - no entry of a list is smaller than the one before;
+`metric: true` - the value is the name of a function that distances.py registers.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import difflib
+import itertools
+import math
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+SCHEMA_FILE = Path(__file__).parents[2] / "config" / "schema.yaml"
+METRICS_FILE = Path(__file__).parents[1] / "measuring" / "metrics.py"
+METRIC_DECORATORS = {"metric", "tap_to_tap", "set_metric"}
+
+# What figures can tell apart; tests hold these, as the names below, to the modules that are too slow to import here.
+FIGURE_COLORS = 8
+FIGURE_DENOISERS = 5
+
+OWN_ATTACKS = {"fgsm", "ifgsm", "mifgsm"}
+CONTROLS = {"sign_noise", "gaussian_noise"}
+
+# What each architecture's builder in classifiers.py takes. A test holds the two together; importing the builders
+# would cost every dry run the import of torch.
+ARCHITECTURE_OPTIONS = {
+    "resnet18": {"blocks", "width"},
+    "resnetv2_50": {"blocks", "width"},
+    "vgg19": {"width", "batch_norm"},
+    "senet154": {"blocks", "bottleneck"},
+    "inception_resnet_v2": {"blocks"},
+    "densenet201": {"blocks", "width"},
+    "densenet201_conv": {"blocks", "width"},
+    "densenet201_prelu": {"blocks", "width"},
+}
+# Where an architecture takes `blocks`: its number of stages.
+ARCHITECTURE_STAGES = {
+    "resnet18": 4,
+    "resnetv2_50": 4,
+    "senet154": 4,
+    "inception_resnet_v2": 3,
+    "densenet201": 4,
+    "densenet201_conv": 4,
+    "densenet201_prelu": 4,
+}
+
+KeyPath = tuple[str | int, ...]
+
+_KINDS = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+class ConfigError(ValueError):
+    """Everything that is wrong with a config, one line each."""
+
+
+@cache
+def metric_names() -> tuple[str, ...]:
+    """Names of the metrics: the functions that distances.py decorates as such. Read, not imported: torch stays out."""
+    tree = ast.parse(METRICS_FILE.read_text(encoding="utf-8"))
+    return tuple(
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        for mark in node.decorator_list
+        if getattr(mark.func if isinstance(mark, ast.Call) else mark, "id", None) in METRIC_DECORATORS
+    )
+
+
+@cache
+def load_schema() -> dict[str, Any]:
+    """The JSON Schema of a config, from config/schema.yaml."""
+    schema: dict[str, Any] = yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
+    return schema
+
+
+def load_config(path: str | Path) -> dict[str, Any]:
+    """Read a config file and resolve it, as `resolve_config` does.
+
+    Raises ConfigError where the file is not YAML or does not follow the schema.
+    """
+    try:
+        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    return resolve_config(config, str(path))
+
+
+def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
+    """Check a config and return it complete: classifier defaults merged in, every default filled in.
+
+    The argument is left as it is; a resolved config resolves to itself. `source` names it in the messages.
+    Raises ConfigError with one line per mistake: `source: path.to.key: what is wrong and what to do`.
+    """
+    config = _plain(config)
+    complete: Any = copy.deepcopy(config)
+    _fill_defaults(complete, load_schema())
+    # Own entries are checked before the merge, so that a mistake in the defaults is told once.
+    mistakes = [*_schema_mistakes(complete), *_set_mistakes(complete), *_denoiser_mistakes(complete)]
+    mistakes.extend([*_figure_mistakes(complete), *_compute_mistakes(complete)])
+    classifiers = _mapping(_mapping(config).get("classifiers"))
+    for name, entry in classifiers.items():
+        merged = merge(_mapping(config.get("classifier_defaults")), _mapping(entry))
+        _fill_defaults(merged, load_schema()["$defs"]["classifier"])
+        mistakes.extend(f"{_written(('classifiers', name))}.{mistake}" for mistake in _network_mistakes(merged))
+        complete["classifiers"][name] = merged
+    if mistakes:
+        raise ConfigError("\n".join(f"{source}: {mistake}" for mistake in dict.fromkeys(mistakes)))
+    resolved: dict[str, Any] = complete
+    return resolved
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`: mappings are merged key by key, anything else is replaced. Copies both."""
+    merged = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        merged[key] = merge(_mapping(merged.get(key)), value) if isinstance(value, Mapping) else copy.deepcopy(value)
+    return merged
+
+
+def dereference(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A part of the schema with its `$ref` merged in; its own keywords win."""
+    if "$ref" not in schema:
+        return dict(schema)
+    target = load_schema()["$defs"][schema["$ref"].removeprefix("#/$defs/")]
+    return merge(dereference(target), {key: value for key, value in schema.items() if key != "$ref"})
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """The value if it is a mapping; else an empty one, and the schema's errors tell what is wrong."""
+    return value if isinstance(value, dict) else {}
+
+
+def _plain(value: Any) -> Any:
+    """A deep copy in plain dicts and lists; keys become strings, as in JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _fill_defaults(value: Any, schema: Mapping[str, Any]) -> None:
+    """Set, in place, every missing key whose schema has a default, at any depth."""
+    schema = dereference(schema)
+    if isinstance(value, list):
+        for item in value:
+            _fill_defaults(item, schema.get("items", {}))
+    elif isinstance(value, dict):
+        properties = {key: dereference(part) for key, part in schema.get("properties", {}).items()}
+        for key, part in properties.items():
+            if "default" in part:
+                value.setdefault(key, copy.deepcopy(part["default"]))
+        for key, item in value.items():
+            others = schema.get("additionalProperties")
+            _fill_defaults(item, properties.get(key, others if isinstance(others, dict) else {}))
+
+
+# ---- Checks
+
+
+def _network_mistakes(classifier: Mapping[str, Any]) -> Iterator[str]:
+    """Options and weights that the architecture does not take, in a classifier with its defaults merged in."""
+    architecture, options = classifier.get("architecture"), _mapping(classifier.get("options"))
+    if not isinstance(architecture, str):
+        return
+    if ":" in architecture and classifier["weights"] == "imagenet":
+        yield "weights: an imported network has no ImageNet weights of its own; give a file or none"
+    if architecture not in ARCHITECTURE_OPTIONS:
+        return
+    taken = ARCHITECTURE_OPTIONS[architecture]
+    for option in options:
+        if option not in taken:
+            yield f"options.{option}: {architecture} has no such option; {_nearest(option, sorted(taken))}"
+    blocks, stages = options.get("blocks"), ARCHITECTURE_STAGES.get(architecture)
+    if isinstance(blocks, list) and stages and len(blocks) != stages:
+        yield f"options.blocks: {architecture} has {stages} stages, got {len(blocks)} numbers"
+    if options and classifier["weights"] == "imagenet":
+        yield "weights: ImageNet weights do not fit a network changed by options; write none, or remove the options"
+
+
+def _set_mistakes(config: Any) -> Iterator[str]:
+    """Sets that would need themselves to be made: controls of controls, denoisers trained on what attacks them."""
+    sets = _mapping(_mapping(config).get("adversarial_sets"))
+    denoisers = _mapping(_mapping(config).get("denoisers"))
+
+    def needs(name: object) -> Iterator[str]:
+        """The sets that must be there before the set `name`."""
+        settings = _mapping(sets.get(str(name)))
+        if "norm_of" in settings:
+            yield str(settings["norm_of"])
+        yield from _mapping(_mapping(denoisers.get(str(settings.get("denoiser")))).get("mix"))
+
+    for name, settings in sets.items():
+        other = str(_mapping(settings).get("norm_of"))
+        if _mapping(sets.get(other)).get("attack") in [*CONTROLS]:
+            yield f"{_written(('adversarial_sets', name, 'norm_of'))}: '{other}' is noise itself; name an attack's set"
+        settings = _mapping(settings)
+        step, max_steps = settings.get("step"), settings.get("max_steps")
+        reach: Any = settings.get("epsilon")
+        if isinstance(step, int | float) and isinstance(max_steps, int):
+            reach = step * max_steps
+        if settings.get("round_to_8_bits") and _is_number(reach) and reach < 0.5:
+            path = _written(("adversarial_sets", name, "round_to_8_bits"))
+            yield f"{path}: the attack changes no pixel by half a value, which rounding undoes; let it go further"
+        waiting, reached = list(needs(name)), set[str]()
+        while waiting:
+            needed = waiting.pop()
+            if needed not in reached:
+                reached.add(needed)
+                waiting.extend(needs(needed))
+        if name in reached:
+            yield (
+                f"{_written(('adversarial_sets', name))}: the set is needed to make itself: a denoiser that it attacks "
+                "is trained on it; take it out of that denoiser's mix"
+            )
+
+
+def _denoiser_mistakes(config: Any) -> Iterator[str]:
+    """Options of a denoiser that takes none, and guides without features."""
+    classifiers = _mapping(_mapping(config).get("classifiers"))
+    for name, settings in _mapping(_mapping(config).get("denoisers")).items():
+        if _mapping(settings).get("options") and ":" not in str(settings.get("architecture")):
+            path = _written(("denoisers", name, "options"))
+            yield f"{path}: only an imported network has options; fusionnet and unet have width and residual"
+        guide = _mapping(classifiers.get(str(_mapping(settings).get("guide"))))
+        taps = guide.get("taps")
+        if _mapping(settings).get("loss") == "features" and isinstance(taps, dict | list) and len(taps) < 2:
+            path = _written(("denoisers", name, "loss"))
+            yield f"{path}: the guide has one feature map, its logits; give it a tap before them, or set loss to logits"
+
+
+def _figure_mistakes(config: Any) -> Iterator[str]:
+    """Figures of more sets and denoisers than there are colours and line styles."""
+    for name, settings in _mapping(_mapping(config).get("figures")).items():
+        figure = _mapping(settings)
+        sets = figure.get("adversarial_sets") or list(_mapping(config.get("adversarial_sets")))
+        denoisers = figure.get("denoisers")
+        denoisers = list(_mapping(config.get("denoisers"))) if denoisers is None else denoisers
+        if not isinstance(sets, list) or not isinstance(denoisers, list):
+            continue
+        without = [str(one) for one in sets[FIGURE_COLORS:] if one not in _mapping(figure.get("colors"))]
+        for one, color in _mapping(figure.get("colors")).items():
+            # Imported where there are colours alone: Matplotlib takes its time.
+            from matplotlib.colors import is_color_like
+
+            if not is_color_like(color):
+                path = _written(("figures", name, "colors", one))
+                yield f'{path}: {_shown(color)} is no colour of Matplotlib; write red, C3 or "#d55e00"'
+        if without:
+            yield (
+                f"{_written(('figures', name, 'adversarial_sets'))}: {len(sets)} sets, but {FIGURE_COLORS} colours; "
+                f"name fewer, or colours of {', '.join(without)} under colors"
+            )
+        if len(denoisers) > FIGURE_DENOISERS:
+            yield (
+                f"{_written(('figures', name, 'denoisers'))}: {len(denoisers)} denoisers, but {FIGURE_DENOISERS} line "
+                "styles; name fewer"
+            )
+
+
+def _compute_mistakes(config: Any) -> Iterator[str]:
+    """Shards that do not end with a batch: their results would not be those of the whole set."""
+    compute = _mapping(_mapping(config).get("compute"))
+    n_images, batch_size = compute.get("images_per_shard"), compute.get("batch_size")
+    if not (isinstance(n_images, int) and isinstance(batch_size, int) and min(n_images, batch_size) > 0):
+        return
+    if n_images % batch_size:
+        yield (
+            f"compute.images_per_shard: {n_images} is no multiple of compute.batch_size, {batch_size}; "
+            f"write {math.ceil(n_images / batch_size) * batch_size}"
+        )
+
+
+def _checker(config: Any) -> Any:
+    """The validator of config/schema.yaml, with its own keywords, for one config."""
+
+    def check_name(_: Any, path: str, name: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
+        valid = config
+        for key in path.split("."):
+            valid = _mapping(valid).get(key)
+        if isinstance(name, str) and isinstance(valid, dict | list) and name not in valid:
+            yield jsonschema.ValidationError(f"'{name}' is not in {path}; {_nearest(name, list(map(str, valid)))}")
+
+    def check_sum(_: Any, total: float, values: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
+        numbers = list(_mapping(values).values())
+        if numbers and all(map(_is_number, numbers)) and abs(sum(numbers) - total) > 1e-6:
+            yield jsonschema.ValidationError(f"must sum to {total}, sums to {sum(numbers):.6g}")
+
+    def check_ascending(_: Any, __: bool, values: Any, ___: Any) -> Iterator[jsonschema.ValidationError]:
+        if all(map(_is_number, values)) and any(low > high for low, high in itertools.pairwise(values)):
+            yield jsonschema.ValidationError(f"must ascend, got {values}")
+
+    def check_metric(_: Any, __: bool, name: Any, ___: Any) -> Iterator[jsonschema.ValidationError]:
+        if isinstance(name, str) and name not in metric_names():
+            yield jsonschema.ValidationError(f"'{name}' is no metric; {_nearest(name, metric_names())}")
+
+    keywords: dict[str, Callable[..., Any]] = {
+        "names": check_name,
+        "sum": check_sum,
+        "ascending": check_ascending,
+        "metric": check_metric,
+    }
+    # JSON Schema itself takes 64.0 for an integer, and infinity for a number.
+    types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": lambda _, value: _is_number(value) and isinstance(value, int), "number": lambda _, v: _is_number(v)}
+    )
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator, keywords, type_checker=types)(load_schema())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _schema_mistakes(config: Any) -> Iterator[str]:
+    for error in _checker(config).iter_errors(config):
+        path: KeyPath = tuple(error.absolute_path)
+        if path[:1] == ("classifiers",) and path[2:3] == ("options",) and not _is_of_registry(config, path[1]):
+            # The schema tells what the paper's networks take; what others take is their own affair.
+            continue
+        if "propertyNames" in error.absolute_schema_path:
+            path = (*path, error.instance)
+        if error.validator in ("additionalProperties", "unevaluatedProperties"):
+            known = list(dereference(error.schema)["properties"])
+            for key in error.instance:
+                if key not in known:
+                    yield f"{_written((*path, key))}: unknown key; {_nearest(key, known)}"
+        elif error.validator == "required":
+            for key in error.validator_value:
+                if key not in error.instance:
+                    yield f"{_written((*path, key))}: missing, and it has no default"
+        else:
+            yield f"{_written(path)}: {_explain(error)}"
+
+
+def _is_of_registry(config: Any, classifier: str | int) -> bool:
+    return str(_mapping(config["classifiers"][classifier]).get("architecture")) in ARCHITECTURE_OPTIONS
+
+
+# ---- Messages
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    """What is wrong with a value, from the error of JSON Schema."""
+    limit, value = error.validator_value, error.instance
+    match error.validator:
+        case "type":
+            kinds = [limit] if isinstance(limit, str) else limit
+            return f"must be {' or '.join(_KINDS[kind] for kind in kinds)}, got {_shown(value)}{_number_hint(value)}"
+        case "enum":
+            return f"{_shown(value)} is not one of {', '.join(limit)}; {_nearest(value, limit)}"
+        case "pattern":
+            return f"{value!r} does not fit; {error.schema['description']}"
+        case "minimum":
+            return f"must be at least {limit}, got {value}"
+        case "maximum":
+            return f"must be at most {limit}, got {value}"
+        case "exclusiveMinimum":
+            return f"must be greater than {limit}, got {value}"
+        case "multipleOf":
+            return f"must be a multiple of {limit}, got {value}"
+        case "minItems" | "minProperties" | "minLength":
+            return f"needs at least {limit}, has {len(value)}"
+        case "maxItems":
+            return f"takes at most {limit}, has {len(value)}"
+        case "uniqueItems":
+            return f"names one twice: {', '.join(map(str, value))}"
+        case "not" | "const" | "maxProperties":
+            return str(error.schema["description"])
+    return str(error.message)
+
+
+def _shown(value: object) -> str:
+    """A value as it stands in YAML, where that is short."""
+    if value is None:
+        return "nothing (null)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return repr(value)
+
+
+def _number_hint(value: object) -> str:
+    """YAML 1.1 reads 1e-5 and 1.0e5 as strings: a number needs the point, and its exponent a sign."""
+    match = re.fullmatch(r"([-+]?\d+(?:\.\d*)?)[eE]([-+]?)(\d+)", value) if isinstance(value, str) else None
+    if not match:
+        return ""
+    mantissa, sign, exponent = match.groups()
+    return f", which YAML takes for a string; write {float(mantissa)}e{sign or '+'}{int(exponent)}"
+
+
+def _nearest(name: object, valid: Collection[str]) -> str:
+    """`did you mean 'x'?`, or all valid names where none is near."""
+    near = difflib.get_close_matches(str(name), valid, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"valid: {', '.join(valid)}"
+
+
+def _written(path: KeyPath) -> str:
+    """A path as it is written in messages: `denoisers.unet.stages[0].epochs`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".") or "the whole file"

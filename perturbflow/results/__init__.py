@@ -1,0 +1,1 @@
+"""The numbers of a run: its CSV files read as frames, and resampled."""

@@ -1,0 +1,422 @@
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from perturbflow.classifiers import finding_taps as taps_module
+from perturbflow.classifiers.building import build_classifier
+from perturbflow.classifiers.finding_taps import Tap, child_taps, module_at, named_taps, stage_taps
+
+N_CLASSES = 7
+
+
+class Network(nn.Module):
+    """All that a tap can stumble over. Its children are not in the order in which they run."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(8, N_CLASSES)
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.body = nn.Sequential(nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Dropout(0.5))
+        self.shared = nn.Conv2d(8, 8, 1)
+        self.parts = Pair()
+        self.whole = Whole()
+        self.other_images = First()
+        self.flat = Mean()
+        self.idle = nn.Linear(2, 2)
+
+    def forward(self, images):
+        features = self.shared(self.shared(self.body(self.stem(images))))
+        features, _ = self.parts(features)
+        self.whole(features)
+        self.other_images(features)
+        return self.head(self.flat(features))
+
+
+class Pair(nn.Module):
+    def forward(self, features):
+        return features, features
+
+
+class Whole(nn.Module):
+    def forward(self, features):
+        return features.argmax(1)
+
+
+class First(nn.Module):
+    def forward(self, features):
+        return features[:1]
+
+
+class Mean(nn.Module):
+    def forward(self, features):
+        return features.mean((2, 3))
+
+
+def named(network, taps):
+    return named_taps(network, taps, "the network", N_CLASSES, 16)
+
+
+# ------------------------------------------------------------------------------------------------ timm's stages
+
+
+@pytest.mark.parametrize(
+    ("name", "input_size", "stages", "pool", "logits"),
+    [
+        (
+            "resnet50",
+            64,
+            {
+                "act1": (64, 32, 32),
+                "layer1": (256, 16, 16),
+                "layer2": (512, 8, 8),
+                "layer3": (1024, 4, 4),
+                "layer4": (2048, 2, 2),
+            },
+            ("global_pool", (2048,)),
+            "fc",
+        ),
+        (
+            "convnext_tiny",
+            64,
+            {"stages.0": (96, 16, 16), "stages.1": (192, 8, 8), "stages.2": (384, 4, 4), "stages.3": (768, 2, 2)},
+            ("head.global_pool", (768, 1, 1)),
+            "head.fc",
+        ),
+        (
+            "efficientnet_b0",
+            64,
+            {
+                "blocks.0": (16, 32, 32),
+                "blocks.1": (24, 16, 16),
+                "blocks.2": (40, 8, 8),
+                "blocks.4": (112, 4, 4),
+                "blocks.6": (320, 2, 2),
+            },
+            ("global_pool", (1280,)),
+            "classifier",
+        ),
+        (
+            "vgg11",
+            32,
+            {
+                "features.1": (64, 32, 32),
+                "features.4": (128, 16, 16),
+                "features.9": (256, 8, 8),
+                "features.14": (512, 4, 4),
+                "features.19": (512, 2, 2),
+                "features.20": (512, 1, 1),
+            },
+            ("head.global_pool", (4096,)),
+            "head.fc",
+        ),
+        (
+            "regnety_002",
+            64,
+            {"stem": (32, 32, 32), "s1": (24, 16, 16), "s2": (56, 8, 8), "s3": (152, 4, 4), "s4": (368, 2, 2)},
+            ("head.global_pool", (368,)),
+            "head.fc",
+        ),
+        (
+            "mobilenetv3_small_100",
+            64,
+            {
+                "bn1": (16, 32, 32),
+                "blocks.0": (16, 16, 16),
+                "blocks.1": (24, 8, 8),
+                "blocks.3": (48, 4, 4),
+                "blocks.5": (576, 2, 2),
+            },
+            ("global_pool", (576, 1, 1)),
+            "classifier",
+        ),
+        ("vit_tiny_patch16_224", 64, {f"blocks.{i}": (17, 192) for i in range(12)}, None, "head"),
+        (
+            "swin_tiny_patch4_window7_224",
+            64,
+            {"layers.0": (16, 16, 96), "layers.1": (8, 8, 192), "layers.2": (4, 4, 384), "layers.3": (2, 2, 768)},
+            ("head.global_pool", (768,)),
+            "head.fc",
+        ),
+        (
+            "densenet121",
+            64,
+            {
+                "features.norm0": (64, 32, 32),
+                "features.denseblock1": (256, 16, 16),
+                "features.denseblock2": (512, 8, 8),
+                "features.denseblock3": (1024, 4, 4),
+                "features.norm5": (1024, 2, 2),
+            },
+            ("global_pool", (1024,)),
+            "classifier",
+        ),
+        (
+            "inception_v3",
+            96,
+            {
+                "Conv2d_2b_3x3": (64, 45, 45),
+                "Conv2d_4a_3x3": (192, 20, 20),
+                "Mixed_5d": (288, 9, 9),
+                "Mixed_6e": (768, 4, 4),
+                "Mixed_7c": (2048, 1, 1),
+            },
+            ("global_pool", (2048,)),
+            "fc",
+        ),
+        # Its classifier is a convolution, of (B, n_classes, 1, 1).
+        (
+            "dla46_c",
+            64,
+            {
+                "level0": (16, 64, 64),
+                "level1": (32, 32, 32),
+                "level2": (64, 16, 16),
+                "level3": (64, 8, 8),
+                "level4": (128, 4, 4),
+                "level5": (256, 2, 2),
+            },
+            ("global_pool", (256, 1, 1)),
+            "flatten",
+        ),
+        # The mean of two classifiers, which no module gives.
+        ("deit_tiny_distilled_patch16_224", 64, {f"blocks.{i}": (18, 192) for i in range(12)}, None, "."),
+    ],
+)
+def test_stages_of_timm(name, input_size, stages, pool, logits):
+    shapes = []
+    with torch.device("meta"), torch.no_grad():
+        classifier = build_classifier(name, N_CLASSES, input_size).eval()
+        with classifier.observed(lambda position, feature_map: shapes.append((position, tuple(feature_map.shape)))):
+            assert classifier(torch.empty(3, 3, 64, 64)).shape == (3, N_CLASSES)
+    expected = [
+        *(Tap(f"stage {number}", module) for number, module in enumerate(stages, start=1)),
+        *([Tap("pool", pool[0])] if pool else []),
+        Tap("logits", logits),
+    ]
+    assert list(classifier.taps) == expected
+    sizes = [*stages.values(), *([pool[1]] if pool else []), (N_CLASSES,)]
+    assert shapes == [(position, (3, *size)) for position, size in enumerate(sizes)]
+
+
+def test_a_stage_that_cannot_be_observed_is_told():
+    message = r"^taps: name them, because the stages that timm declares cannot be observed: "
+    with torch.device("meta"):
+        with pytest.raises(ValueError, match=message + r"features\.1 gives a list of 2 for 2 images; a tap must give"):
+            build_classifier("selecsls42", N_CLASSES, 64)
+        with pytest.raises(ValueError, match=message + r"hrnet_w18_small has no module stem; the nearest are stage4"):
+            build_classifier("hrnet_w18_small", N_CLASSES, 64)
+
+
+def test_a_network_of_timm_without_stages_has_those_of_its_children():
+    network = Network().eval()
+    network.feature_info = []
+    assert stage_taps(network, "it", N_CLASSES, 16) == child_taps(network, "it", N_CLASSES, 16)
+
+
+# ------------------------------------------------------------------------------------------------ children
+
+
+@pytest.mark.parametrize(
+    ("name", "modules"),
+    [
+        (
+            "torchvision.models:resnet18",
+            ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc"],
+        ),
+        ("torchvision.models:mobilenet_v3_small", ["features", "avgpool", "classifier"]),
+        ("torchvision.models:squeezenet1_1", ["features", "classifier"]),  # (B, n_classes, 1, 1), flattened at the end
+    ],
+)
+def test_children_of_networks_of_torchvision(name, modules):
+    with torch.device("meta"):
+        classifier = build_classifier(name, N_CLASSES, 64)
+    assert list(classifier.taps) == [*(Tap(module, module) for module in modules[:-1]), Tap("logits", modules[-1])]
+
+
+def test_children_that_give_no_map_are_left_out():
+    assert child_taps(Network(), "it", N_CLASSES, 16) == [
+        Tap("stem", "stem"),
+        Tap("body", "body"),
+        Tap("flat", "flat"),
+        Tap("logits", "head"),
+    ]
+
+
+class Ending(nn.Module):
+    """The same network with another way to its logits."""
+
+    def __init__(self, last, end=lambda logits: logits):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.last = last
+        self.end = end
+
+    def forward(self, images):
+        return self.end(self.last(self.features(images)))
+
+
+@pytest.mark.parametrize(
+    ("last", "end", "logits"),
+    [
+        (nn.Linear(8, N_CLASSES), lambda x: x, "last"),
+        (nn.Linear(8, N_CLASSES), lambda x: F.dropout(x, 0.5, training=False).flatten(1), "last"),
+        (nn.Linear(8, N_CLASSES), lambda x: x * 2, "."),
+        (nn.Linear(8, N_CLASSES), lambda x: x.relu_(), "."),
+        (nn.Linear(8, N_CLASSES), lambda x: x.relu_().clone(), "."),
+        (nn.Sequential(nn.Linear(8, N_CLASSES), nn.ReLU(inplace=True)), lambda x: x, "last"),
+        (nn.Sequential(nn.Unflatten(1, (8, 1, 1)), nn.Conv2d(8, N_CLASSES, 1)), lambda x: x[:, :, 0, 0], "last"),
+        (nn.Sequential(nn.Linear(8, 2 * N_CLASSES)), lambda x: x[:, :N_CLASSES], "."),
+    ],
+)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_logits_are_the_last_tap(last, end, logits, device):
+    network = Ending(last, end).to(device)
+    assert child_taps(network, "it", N_CLASSES, 16)[-1] == Tap("logits", logits)
+    if device == "cpu":
+        seen = []
+        module_at(network, logits).register_forward_hook(lambda module, inputs, output: seen.append(output.clone()))
+        images = torch.rand(2, 3, 16, 16)
+        assert torch.equal(network(images), seen[0].flatten(1))
+
+
+def test_the_innermost_module_after_the_last_change_gives_the_logits():
+    """A linear layer that a ReLU overwrites has given something else; `1` and its parent give the logits."""
+    network = Ending(nn.Sequential(nn.Linear(8, N_CLASSES), nn.ReLU(inplace=True), nn.Dropout(0.5)))
+    with pytest.raises(ValueError, match=r"the last must be the logits, given by last\.1; .* last\.0 runs last"):
+        named(network, ["features", "last.0"])
+    assert [tap.module for tap in named(network, ["last.1"])] == ["last.1"]
+    assert [tap.module for tap in named(network, ["last"])] == ["last"]
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        (nn.Linear(8, 3), r"gives a tensor of float32, \(2, 3\), for 2 images; .* logits of shape \(2, 7\)"),
+        (Pair(), "gives a tuple of 2 for 2 images"),
+        (nn.Unflatten(1, (8, 1, 1)), r"gives a tensor of float32, \(2, 8, 1, 1\),"),
+        (
+            nn.Sequential(nn.Linear(8, N_CLASSES), nn.Unflatten(1, (1, N_CLASSES)), Whole()),
+            r"gives a tensor of int64, \(2, 7\),",
+        ),
+    ],
+)
+def test_a_network_that_gives_no_logits_is_refused(last, message):
+    with pytest.raises(ValueError, match=r"^architecture: the network " + message):
+        named(Ending(last), ["last"])
+
+
+def test_a_network_that_does_not_run_at_this_size_is_refused():
+    network = Ending(nn.Linear(9, N_CLASSES))
+    with pytest.raises(
+        ValueError, match=r"^input_size: the network does not run on 16 x 16 pixels: RuntimeError: .*mat1"
+    ):
+        named(network, ["last"])
+    assert not network.features[0]._forward_hooks
+
+
+# ------------------------------------------------------------------------------------------------ taps by name
+
+
+def test_a_list_and_a_mapping_of_taps():
+    assert named(Network(), ["stem", "body.1", "head"]) == [
+        Tap("stem", "stem"),
+        Tap("body.1", "body.1"),
+        Tap("head", "head"),
+    ]
+    assert named(Network(), {"first": "stem", "the end": "."}) == [Tap("first", "stem"), Tap("the end", ".")]
+
+
+def test_taps_are_in_the_order_in_which_they_run():
+    assert [tap.module for tap in named(Network(), ["head", "body", "body.0", "stem"])] == [
+        "stem",
+        "body.0",
+        "body",
+        "head",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("taps", "message"),
+    [
+        (["stem", "bodi.1", "head"], r"^taps\[1\]: the network has no module bodi\.1; the nearest are body\.1, "),
+        ({"a map": "haed"}, r"^taps\.a map: the network has no module haed; the nearest are shared, head"),
+        (["stem.weight"], r"^taps\[0\]: the network has no module stem\.weight; the nearest are stem"),
+        (["qqq"], r"the nearest are head, stem, body, shared, parts, whole, other_images, flat, idle$"),
+        (["stem", "stem", "head"], r"^taps\[1\]: stem is the module of stem as well; name it once"),
+        ({"a": "stem", "b": "stem", "c": "head"}, r"^taps\.b: stem is the module of a as well"),
+        (["shared", "head"], r"^taps\[0\]: shared runs 2 times in a pass; a tap must run once"),
+        (["idle", "head"], r"^taps\[0\]: idle runs 0 times in a pass"),
+        (
+            ["parts", "head"],
+            r"^taps\[0\]: parts gives a tuple of 2 for 2 images; a tap must give floats, \(B, \.\.\.\)",
+        ),
+        (["whole", "head"], r"^taps\[0\]: whole gives a tensor of int64, \(2, 8, 8\), for 2 images"),
+        (["other_images", "head"], r"^taps\[0\]: other_images gives a tensor of float32, \(1, 8, 8, 8\), for 2"),
+        (["stem", "flat"], r"^taps: the last must be the logits, given by head; of those named, flat runs last"),
+    ],
+)
+def test_taps_that_cannot_be_observed_are_refused(taps, message):
+    with pytest.raises(ValueError, match=message):
+        named(Network(), taps)
+
+
+def test_up_to_five_of_the_nearest_paths_are_told():
+    with torch.device("meta"), pytest.raises(ValueError, match=r"has no module layr1") as refused:
+        build_classifier("torchvision.models:resnet18", 3, 64, taps=["layr1", "fc"])
+    near = re.search(r"the nearest are (.*)", str(refused.value))[1].split(", ")
+    assert near[0] == "layer1"
+    assert len(near) == 5
+
+
+def test_taps_of_the_registrys_networks_can_be_named():
+    options = {"blocks": [1, 1, 1, 1], "width": 0.125}
+    classifier = build_classifier("resnet18", 5, 32, options=options, taps={"middle": "layer2.0.act1", "end": "fc"})
+    assert classifier.taps == (Tap("middle", "layer2.0.act1"), Tap("end", "fc"))
+    seen = []
+    with classifier.eval().observed(lambda position, feature_map: seen.append(feature_map)):
+        logits = classifier(torch.zeros(1, 3, 32, 32))
+    assert seen[0].shape == (1, 16, 4, 4)
+    assert torch.equal(seen[1], logits)
+
+
+# ------------------------------------------------------------------------------------------------ the pass
+
+
+def test_the_pass_leaves_the_network_as_it_was():
+    network = Network().train()
+    network.body[0].eval()
+    modes = {module: module.training for module in network.modules()}
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    random = torch.get_rng_state()
+    named(network, ["stem", "head"])
+    assert {module: module.training for module in network.modules()} == modes
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+    assert not any(module._forward_hooks for module in network.modules())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_failed_pass_leaves_the_modes_too():
+    network = Ending(nn.Sequential(nn.Linear(9, N_CLASSES))).train()
+    with pytest.raises(ValueError, match="does not run"):
+        child_taps(network, "it", N_CLASSES, 16)
+    assert all(module.training for module in network.modules())
+
+
+def test_the_registrys_own_taps_cost_no_pass(monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("a pass")
+
+    monkeypatch.setattr(taps_module, "_Pass", refuse)
+    options = {"blocks": [1, 1, 1, 1], "width": 0.125}
+    build_classifier("resnet18", 5, 32, options=options)
+    with pytest.raises(AssertionError, match="a pass"):
+        build_classifier("resnet18", 5, 32, options=options, taps=["fc"])
+
+
+@pytest.mark.gpu
+def test_a_network_on_another_device_is_looked_at_there():
+    assert [tap.module for tap in named(Network().cuda(), ["stem", "head"])] == ["stem", "head"]

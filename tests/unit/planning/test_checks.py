@@ -1,0 +1,254 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from perturbflow.attacks.gradient_sign import ATTACKS
+from perturbflow.planning.checks import mistakes
+from perturbflow.planning.config import CONTROLS, OWN_ATTACKS, load_config
+
+OWN = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes, width=4):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, images):
+        return self.head(self.body(images))
+
+class OffMeta(Net):
+    def __init__(self, num_classes):
+        super().__init__(num_classes, width=int(torch.arange(5).sum().item()))
+
+class Failing(Net):
+    def __init__(self, num_classes):
+        raise FileNotFoundError("no constants.npy")
+
+class Blur(nn.Module):
+    def __init__(self, size=3):
+        super().__init__()
+        self.pool = nn.AvgPool2d(size, 1, size // 2)
+
+    def forward(self, pixels):
+        return self.pool(pixels)
+
+class Small(nn.Module):
+    def forward(self, pixels):
+        return pixels[:, :, ::2]
+
+class Wide(nn.Module):
+    def forward(self, pixels):
+        return pixels @ torch.zeros(99, 3)
+
+def number():
+    return 3
+
+def missing():
+    raise FileNotFoundError("no table.npy")
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module `own` in the working directory."""
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("own", None)
+
+
+def classifier(architecture="resnet18", **settings):
+    defaults = {
+        "architecture": architecture,
+        "input_size": 32,
+        "weights": "none",
+        "options": {},
+        "taps": None,
+        "normalization": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+    }
+    return {**defaults, **settings}
+
+
+def foolbox(attack, epsilon=8.0, **options):
+    return {"attack": attack, "attacker": "plain", "stopping_classifier": None, "epsilon": epsilon, "options": options}
+
+
+def study(classifiers=None, denoisers=None, adversarial_sets=None):
+    """The keys of a resolved config that matter here; without arguments nothing of one's own."""
+    return {
+        "data": {"image_size": 32},
+        "classifiers": {"plain": classifier(), **(classifiers or {})},
+        "denoisers": {"unet": {"architecture": "unet", "options": {}}, **(denoisers or {})},
+        "adversarial_sets": {
+            **{attack: {"attack": attack} for attack in OWN_ATTACKS | CONTROLS},
+            **(adversarial_sets or {}),
+        },
+    }
+
+
+# ------------------------------------------------------------------------------------------------ what is checked
+
+
+def test_the_attacks_that_are_not_foolboxs_are_those_of_the_package():
+    assert set(ATTACKS) == OWN_ATTACKS
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "demo.yaml", "tiny-imagenet-mini.yaml"])
+def test_the_studies_of_the_repository_are_right(repository, file):
+    config = load_config(repository / "config" / file)
+    assert mistakes(config) == []
+
+
+def test_a_plain_config_imports_nothing_heavy(repository):
+    code = (
+        "import sys; from perturbflow.planning.checks import mistakes; "
+        "from perturbflow.planning.config import load_config; "
+        "config = load_config('config/demo.yaml'); assert not mistakes(config); "
+        "print({'torch', 'timm', 'foolbox', 'numpy'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
+
+
+def test_the_papers_entries_are_not_made_beside_ones_own(own):
+    """`plain` has an option that its builder refuses; config.py tells of it."""
+    config = study({"mine": classifier("own:Net")})
+    config["classifiers"]["plain"]["options"] = {"depth": 3}
+    assert mistakes(config) == []
+
+
+# ------------------------------------------------------------------------------------------------ classifiers
+
+
+def test_what_is_right_passes(own):
+    config = study(
+        classifiers={
+            "atto": classifier("convnext_atto", taps={"a map": "stages.1", "end": "head.fc"}),
+            "tv": classifier("torchvision.models:mobilenet_v3_small", options={"width_mult": 0.5}),
+            "mine": classifier("own:Net", options={"width": 8}, taps=["body.1", "head"]),
+            "off_meta": classifier("own:OffMeta"),
+            "of_registry": classifier("resnet18", taps=["layer1", "fc"], options={"width": 0.25}),
+            "imagenet": classifier("resnet26", weights="imagenet"),
+        },
+        denoisers={"blur": {"architecture": "own:Blur", "options": {"size": 5}}},
+        adversarial_sets={
+            "pgd": foolbox("LinfPGD", steps=5),
+            "deepfool": foolbox("L2DeepFoolAttack", epsilon=None, steps=5),
+            "deepfool_8": foolbox("L2DeepFoolAttack", epsilon=8.0),
+        },
+    )
+    assert mistakes(config) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            {"architecture": "convnext_ato"},
+            "architecture: convnext_ato is known neither here nor to timm; the nearest are convnext_atto",
+        ),
+        ({"architecture": "own:Nets"}, "architecture: own:Nets: own has no Nets; did you mean Net?"),
+        ({"architecture": "owm:Net"}, "architecture: owm:Net: there is no module owm"),
+        ({"architecture": "own:Failing"}, "architecture: own:Failing cannot be made: FileNotFoundError: no constants"),
+        (
+            {"architecture": "own:Net", "options": {"widht": 8}},
+            "options.widht: own:Net has no such argument; it takes width",
+        ),
+        (
+            {"architecture": "own:Net", "taps": ["bodi", "head"]},
+            "taps[0]: own:Net has no module bodi; the nearest are body",
+        ),
+        ({"architecture": "own:Net", "taps": {"a": "body"}}, "taps: the last must be the logits, given by head"),
+        ({"architecture": "resnet18", "taps": ["layer9", "fc"]}, "taps[0]: resnet18 has no module layer9"),
+        ({"architecture": "inception_v3"}, "input_size: inception_v3 does not run on 32 x 32 pixels"),
+        (
+            {"architecture": "cs3darknet_s", "weights": "imagenet"},
+            "weights: timm has no weights for cs3darknet_s",
+        ),
+        (
+            {"architecture": "test_resnet", "options": {"steam_width": 8}},
+            "options.steam_width: test_resnet has no such argument; it takes stem_width",
+        ),
+    ],
+)
+def test_a_classifier_that_cannot_be_used_is_told(own, settings, expected):
+    (mistake,) = mistakes(study({"mine": classifier(**settings)}))
+    assert mistake.startswith(f"classifiers.mine.{expected}")
+
+
+def test_networks_are_looked_at_without_memory_for_their_weights(own, monkeypatch):
+    devices = []
+    monkeypatch.setattr(
+        "perturbflow.classifiers.building.build_classifier",
+        lambda *arguments, **options: devices.append(torch.empty(0).device.type),
+    )
+    assert mistakes(study({"mine": classifier("own:Net")})) == []
+    assert devices == ["meta"]
+
+
+# ------------------------------------------------------------------------------------------------ denoisers
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "expected"),
+    [
+        ("own:Blurr", {}, "architecture: own:Blurr: own has no Blurr; did you mean Blur?"),
+        ("nowhere:Blur", {}, "architecture: nowhere:Blur: there is no module nowhere"),
+        ("own:Blur", {"sise": 3}, "options.sise: own:Blur has no such argument; it takes size"),
+        ("own:Blur", {"size": "x"}, "options: own:Blur cannot be made with {'size': 'x'}: TypeError"),
+        ("own:missing", {}, "options: own:missing cannot be made: no table.npy"),
+        ("own:number", {}, "architecture: own:number gives a int, not a torch.nn.Module"),
+        ("own:Small", {}, "architecture: own:Small does not run on 32 x 32 pixels: denoiser own:Small turns images"),
+        ("own:Wide", {}, "architecture: own:Wide does not run on 32 x 32 pixels"),
+        ("torch:pi", {}, "options: torch:pi cannot be made: TypeError: 'float' object is not callable"),
+    ],
+)
+def test_a_denoiser_that_cannot_be_used_is_told(own, path, options, expected):
+    (mistake,) = mistakes(study(denoisers={"mine": {"architecture": path, "options": options}}))
+    assert mistake.startswith(f"denoisers.mine.{expected}")
+
+
+# ------------------------------------------------------------------------------------------------ attacks
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (foolbox("LinfPDG"), "attack: LinfPDG is no attack of Foolbox; did you mean LinfPGD"),
+        (foolbox("igfsm"), "attack: igfsm is no attack; did you mean ifgsm?"),
+        (foolbox("gausian_noise"), "attack: gausian_noise is no attack; did you mean gaussian_noise?"),
+        (foolbox("Attack"), "attack: Foolbox's Attack cannot be used"),
+        (foolbox("LinfPGD", step=5), "options: LinfPGD takes no step; did you mean steps"),
+        (foolbox("LinfPGD", steps="many"), "options: steps of LinfPGD is 'many'; it takes a whole number"),
+        (foolbox("LinfPGD", epsilon=None), "epsilon: LinfProjectedGradientDescentAttack needs an epsilon"),
+    ],
+)
+def test_an_attack_that_cannot_be_used_is_told(settings, expected):
+    (mistake,) = mistakes(study(adversarial_sets={"mine": settings}))
+    assert mistake.startswith(f"adversarial_sets.mine.{expected}")
+
+
+def test_all_mistakes_are_told_at_once(own):
+    config = study(
+        {"a": classifier("own:Nets"), "b": classifier("own:Net", taps=["x", "head"])},
+        {"c": {"architecture": "own:Blurr", "options": {}}},
+        {"d": foolbox("LinfPGD", step=5)},
+    )
+    beginnings = ["classifiers.a.", "classifiers.b.taps[0]", "denoisers.c.", "adversarial_sets.d."]
+    told = mistakes(config)
+    assert len(told) == 4
+    assert all(text.startswith(beginning) for text, beginning in zip(told, beginnings, strict=True))
+
+
+def test_a_denoiser_without_parameters_cannot_be_trained():
+    settings = {"architecture": "torch.nn:Identity", "options": {}, "stages": [{"epochs": 1}]}
+    assert mistakes(study(denoisers={"mine": settings})) == [
+        "denoisers.mine.stages: torch.nn:Identity has no parameters to train; write []"
+    ]
+    assert mistakes(study(denoisers={"mine": {**settings, "stages": []}})) == []
