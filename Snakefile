@@ -50,14 +50,6 @@ rule all:
         expand(f"{RESULTS}/figures/{{figure}}.{{extension}}", figure=FIGURES, extension=["svg", "png"]),
 
 
-# For its limit of 100 jobs a second, Snakemake 9.27 looks through all waiting jobs once a second for every job that has
-# ended until then: 35 CPU seconds in the ten minutes of the demo. No study here starts jobs that fast.
-onstart:
-    limit = workflow.scheduling_settings.max_jobs_per_timespan
-    if limit and (limit.max_jobs, limit.timespan) == (100, 1):  # Snakemake's default; another limit is the user's
-        workflow.scheduler.job_rate_limiter = None
-
-
 onsuccess:
     print(f"Tables: {RESULTS}/tables   Figures: {RESULTS}/figures")
 

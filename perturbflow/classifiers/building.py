@@ -18,25 +18,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 import torch.nn.functional as F
+from timm.models import load_state_dict
+from timm.models.densenet import _filter_torchvision_pretrained as timm_names_of_densenet
+from timm.models.inception_resnet_v2 import InceptionResnetV2
+from timm.models.resnet import BasicBlock, ResNet
+from timm.models.senet import SENet, SEResNetBlock
+from timm.models.vgg import VGG, ClassifierHead, ConvMlp
+from timm.models.vgg import _filter_fn as timm_names_of_vgg
+from timm.models.vgg import cfgs as vgg_configurations
 from torch import Tensor, nn
 
 from perturbflow.classifiers.finding_taps import Tap, child_taps, module_at, named_taps, stage_taps
-from perturbflow.machine.cpu_time import building_networks
 from perturbflow.machine.import_paths import load_object, make
-from perturbflow.machine.without_compiler import without_compiler
-
-with without_compiler():
-    import timm
-    from timm.models import load_state_dict
-    from timm.models.densenet import _filter_torchvision_pretrained as timm_names_of_densenet
-    from timm.models.inception_resnet_v2 import InceptionResnetV2
-    from timm.models.resnet import BasicBlock, ResNet
-    from timm.models.senet import SENet, SEResNetBlock
-    from timm.models.vgg import VGG, ClassifierHead, ConvMlp
-    from timm.models.vgg import _filter_fn as timm_names_of_vgg
-    from timm.models.vgg import cfgs as vgg_configurations
 
 # The paper's: pixels become -1..1.
 NORMALIZATION = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
@@ -362,7 +358,6 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
-@building_networks
 def build_classifier(
     architecture: str,
     n_classes: int,
@@ -545,7 +540,6 @@ def save_classifier(path: Path, classifier: Classifier, description: Mapping[str
         torch.save({**description, "network": classifier.network.state_dict()}, file)
 
 
-@building_networks
 def load_classifier(path: str | Path, device: torch.device) -> Classifier:
     """A classifier from its checkpoint, in evaluation mode and frozen.
 

@@ -195,11 +195,12 @@ class _Pass:
         First the one that timm calls the classifier, then the innermost; (B, n_classes) before other shapes; the
         network itself last.
         """
-        storage, version = logits.untyped_storage()._cdata, logits._version
+        # One object for all views of one memory; `data_ptr()` would not tell them apart on torch's meta device.
+        storage, version = logits.untyped_storage(), logits._version
         gave = [
             module
             for module, (output, its_version) in self._candidates.items()
-            if output.untyped_storage()._cdata == storage and its_version == version and self._runs[module].times == 1
+            if output.untyped_storage() is storage and its_version == version and self._runs[module].times == 1
         ]
         classifier = network.get_classifier() if hasattr(network, "get_classifier") else None  # type: ignore[operator]
         return sorted(

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perturbflow.machine.cpu_time import building_networks
 from perturbflow.machine.import_paths import load_object
 
 
@@ -174,7 +173,6 @@ class ImportedDenoiser(nn.Module):
         return output
 
 
-@building_networks
 def build_denoiser(
     architecture: str, width: int = 64, residual: bool = True, options: Mapping[str, Any] | None = None
 ) -> Denoiser | ImportedDenoiser:
@@ -201,7 +199,6 @@ def save_denoiser(path: Path, denoiser: Denoiser | ImportedDenoiser, description
         torch.save({**description, "network": denoiser.network.state_dict()}, file)
 
 
-@building_networks
 def load_denoiser(path: str | Path, device: torch.device) -> Denoiser | ImportedDenoiser:
     """A denoiser from its checkpoint, in evaluation mode and frozen."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)

@@ -2,15 +2,11 @@
 
 Where the first Snakemake was killed and its job lives on, a second one starts that job again. The later job waits for
 the earlier one, so that no file is written by two.
-
-Scripts import this module before all others: garbage is not collected from here until the log opens. What imports make
-stays to the end, and to walk over it again and again took a third of the CPU time of importing torch.
 """
 
 from __future__ import annotations
 
 import fcntl
-import gc
 import logging
 import os
 import sys
@@ -19,26 +15,15 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
-
-from perturbflow.machine.cpu_time import building_networks
-
-gc.disable()
 
 
-def run_job(main: Callable[[], None], log: str | Path) -> NoReturn:
-    """Run a script's `main` with its log, as the only job that has this log, and end the process.
-
-    Of a job that did not fail, Python's own end is left out: to take apart, object by object, what torch and timm
-    made was 0.2 of 2 CPU seconds. So `atexit` does nothing, and threads that still run end at once.
-    """
+def run_job(main: Callable[[], None], log: str | Path) -> None:
+    """Run a script's `main` with its log, as the only job that has this log."""
     with log_to(log):
         if "SLURM_JOB_ID" in os.environ:
             logging.info("SLURM job %s on %s, GPUs: %s", os.environ["SLURM_JOB_ID"], os.uname().nodename, _slurm_gpus())
         _wait_for_others(Path(log))
         main()
-    _flush((sys.stdout, sys.stderr))
-    os._exit(0)
 
 
 @contextmanager
@@ -48,11 +33,9 @@ def log_to(path: str | Path) -> Iterator[None]:
     The streams are redirected at the level of the operating system, so that libraries in C and child processes
     are caught as well; `logging` writes from INFO on. An exception's traceback is written to the file, and the
     exception goes on to the console. Without one the log's last line tells the CPU seconds of the whole process and
-    the children that it waited for, and how many of them went by before the log opened and for building networks.
+    the children that it waited for, and how many of them went by before the log opened.
     """
     cpu_seconds_before, opened_at = _cpu_seconds(), time.perf_counter()
-    gc.freeze()
-    gc.enable()
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # as Snakemake does: what still writes the old one must not write into this one
@@ -67,11 +50,9 @@ def log_to(path: str | Path) -> Iterator[None]:
             yield
             _flush(streams)
             logging.info(
-                "CPU seconds: %.2f in all, %.2f of start-up and imports, %.2f of building networks; "
-                "%.2f seconds passed after the imports",
+                "CPU seconds: %.2f in all, %.2f of start-up and imports; %.2f seconds passed after the imports",
                 _cpu_seconds(),
                 cpu_seconds_before,
-                building_networks.seconds,
                 time.perf_counter() - opened_at,
             )
         except BaseException:

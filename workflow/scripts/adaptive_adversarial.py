@@ -1,7 +1,5 @@
 """Attack one split through a denoiser: data + attacker + stopping classifier + denoiser -> adversarial set."""
 
-from perturbflow.machine.job import run_job
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +11,7 @@ from perturbflow.denoisers.defended import Defended
 from perturbflow.denoisers.networks import load_denoiser
 from perturbflow.files.images import sha256
 from perturbflow.machine.devices import prepare
+from perturbflow.machine.job import run_job
 
 
 def build_attack(

@@ -1,10 +1,9 @@
 """Attack one split with an attack of the paper: data + attacker + stopping classifier -> adversarial set."""
 
-from perturbflow.machine.job import run_job
-
 from perturbflow.attacks.adversarial_set import attack_to_file, common_settings, load_networks
 from perturbflow.attacks.gradient_sign import own_attack
 from perturbflow.machine.devices import prepare
+from perturbflow.machine.job import run_job
 
 
 def main() -> None:

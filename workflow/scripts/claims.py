@@ -1,9 +1,8 @@
 """Write the table of the paper's claims; the rule names its inputs and params as the table's function does."""
 
-from perturbflow.machine.job import run_job
-
 from pathlib import Path
 
+from perturbflow.machine.job import run_job
 from perturbflow.tables.claims.statements import TABLES
 from perturbflow.tables.registry import write_table
 

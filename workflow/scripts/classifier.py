@@ -1,8 +1,7 @@
 """Train a classifier: data -> checkpoint, training history, accuracy on the clean images."""
 
-from perturbflow.machine.job import run_job
-
 from perturbflow.classifiers.train import train_classifier_to_files
+from perturbflow.machine.job import run_job
 
 
 def main() -> None:

@@ -1,7 +1,5 @@
 """Noise of the size of an adversarial set's perturbations: data + adversarial set -> control."""
 
-from perturbflow.machine.job import run_job
-
 import json
 
 import numpy as np
@@ -9,6 +7,7 @@ import numpy as np
 from perturbflow.attacks.noise import control_blocks
 from perturbflow.files.images import image_writer, open_images, read_columns, sha256
 from perturbflow.files.provenance import artifact_attributes
+from perturbflow.machine.job import run_job
 
 
 def main() -> None:

@@ -1,9 +1,8 @@
 """Read the source's images: source -> data/train.h5 and data/val.h5."""
 
-from perturbflow.machine.job import run_job
-
 from perturbflow.data.sources import decode_to_file, list_splits
 from perturbflow.files.provenance import artifact_attributes
+from perturbflow.machine.job import run_job
 
 
 def main() -> None:

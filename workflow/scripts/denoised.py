@@ -1,12 +1,11 @@
 """Denoise an adversarial set, both splits or the rows of a shard: adversarial set + denoiser -> denoised set."""
 
-from perturbflow.machine.job import run_job
-
 from perturbflow.denoisers.denoised_set import denoise_to_file
 from perturbflow.denoisers.networks import load_denoiser
 from perturbflow.files.images import sha256
 from perturbflow.files.provenance import artifact_attributes
 from perturbflow.machine.devices import prepare
+from perturbflow.machine.job import run_job
 
 
 def main() -> None:

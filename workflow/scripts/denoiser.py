@@ -1,8 +1,7 @@
 """Train a denoiser: clean images + the adversarial sets of the training split, mixed -> checkpoint, history."""
 
-from perturbflow.machine.job import run_job
-
 from perturbflow.denoisers.train import train_denoiser_to_files
+from perturbflow.machine.job import run_job
 
 
 def main() -> None:

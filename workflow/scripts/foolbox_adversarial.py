@@ -1,11 +1,10 @@
 """Attack one split with an attack of Foolbox: data + attacker + stopping classifier -> adversarial set."""
 
-from perturbflow.machine.job import run_job
-
 from perturbflow.attacks.adversarial_set import attack_to_file, common_settings, load_networks
 from perturbflow.attacks.foolbox_attack import FoolboxAttack
 from perturbflow.attacks.foolbox_options import foolbox_attack
 from perturbflow.machine.devices import prepare
+from perturbflow.machine.job import run_job
 
 
 def main() -> None:

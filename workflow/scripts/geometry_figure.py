@@ -1,10 +1,9 @@
 """Draw how perturbations lie to the clean feature maps of a classifier, as SVG and PNG."""
 
-from perturbflow.machine.job import run_job
-
 from perturbflow.figures.decision_planes import geometry_figure
 from perturbflow.figures.style import save_figure
 from perturbflow.files.images import whole_file
+from perturbflow.machine.job import run_job
 from perturbflow.results.reading import read_results
 
 

@@ -1,9 +1,8 @@
 """Write a table of the geometry; the rule names its inputs and params as the table's function does."""
 
-from perturbflow.machine.job import run_job
-
 from pathlib import Path
 
+from perturbflow.machine.job import run_job
 from perturbflow.tables.decision_planes import TABLES
 from perturbflow.tables.registry import write_table
 

@@ -1,12 +1,11 @@
 """Train a guided denoiser: as denoiser.py, with the loss on what a classifier makes of the images."""
 
-from perturbflow.machine.job import run_job
-
 from functools import partial
 
 from perturbflow.denoisers.guided_loss import loss_of_guide
 from perturbflow.denoisers.train import train_denoiser_to_files
 from perturbflow.files.images import sha256
+from perturbflow.machine.job import run_job
 
 
 def main() -> None:

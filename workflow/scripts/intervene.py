@@ -1,10 +1,9 @@
 """Let passes of one classifier go on from changed feature maps, for one adversarial set, raw and denoised."""
 
-from perturbflow.machine.job import run_job
-
 from perturbflow.classifiers.building import load_classifier
 from perturbflow.files.images import Selected, open_images, read_columns
 from perturbflow.machine.devices import prepare
+from perturbflow.machine.job import run_job
 from perturbflow.measuring.interventions import intervene, intervention_frames
 from perturbflow.measuring.propagation import sample_rows
 

@@ -1,10 +1,9 @@
 """Draw which part of a perturbation, at which layer, does the damage, as SVG and PNG."""
 
-from perturbflow.machine.job import run_job
-
 from perturbflow.figures.decision_planes import intervention_figure
 from perturbflow.figures.style import save_figure
 from perturbflow.files.images import whole_file
+from perturbflow.machine.job import run_job
 from perturbflow.results.reading import read_results
 
 

@@ -1,8 +1,7 @@
 """Join the shards of both splits of a denoised set: shards + adversarial set -> denoised set."""
 
-from perturbflow.machine.job import run_job
-
 from perturbflow.files.images import join_shards, open_images, sha256
+from perturbflow.machine.job import run_job
 from perturbflow.planning.shards import remove_other_shards
 
 

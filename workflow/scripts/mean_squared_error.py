@@ -1,12 +1,11 @@
 """Mean squared error of one adversarial set against the clean images, raw and denoised, on both splits."""
 
-from perturbflow.machine.job import run_job
-
 from itertools import product
 
 import pandas as pd
 
 from perturbflow.files.images import open_images, read_columns
+from perturbflow.machine.job import run_job
 from perturbflow.measuring.mse import mean_squared_errors
 
 

@@ -1,7 +1,5 @@
 """Measure one classifier on one adversarial set, raw and denoised: accuracy, and distances layer by layer."""
 
-from perturbflow.machine.job import run_job
-
 from itertools import product
 
 import pandas as pd
@@ -10,6 +8,7 @@ from perturbflow.classifiers.building import load_classifier
 from perturbflow.files.images import Selected, open_images, read_columns
 from perturbflow.machine.batches import top1_of_array
 from perturbflow.machine.devices import prepare
+from perturbflow.machine.job import run_job
 from perturbflow.measuring.propagation import distance_frames, layer_distances, prediction_frame, sample_rows
 
 

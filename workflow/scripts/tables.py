@@ -1,9 +1,8 @@
 """Write one of the paper's tables; the rule names its inputs and params as the table's function does."""
 
-from perturbflow.machine.job import run_job
-
 from pathlib import Path
 
+from perturbflow.machine.job import run_job
 from perturbflow.tables.registry import write_table
 from perturbflow.tables.rows import TABLES
 

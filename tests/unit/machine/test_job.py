@@ -72,48 +72,19 @@ def test_a_log_starts_empty_and_its_folder_is_made(repository: Path, tmp_path: P
 
 def test_a_log_ends_with_the_seconds_that_the_job_took(repository: Path, tmp_path: Path) -> None:
     body = (
-        "from perturbflow.machine.cpu_time import building_networks; from time import process_time, sleep\n"
-        "    def work(seconds):\n"
-        "        end = process_time() + seconds\n"
-        "        while process_time() < end: pass\n"
-        "    nested = building_networks(lambda: work(0.2))\n"
-        "    with building_networks: nested()\n"
-        "    work(0.3)\n"
+        "from time import process_time, sleep\n"
+        "    end = process_time() + 0.5\n"
+        "    while process_time() < end: pass\n"
         "    subprocess.run([sys.executable, '-c', 'import time\\nwhile time.process_time() < 0.4: pass'])\n"
         "    sleep(0.1)"
     )
 
     assert run(repository, tmp_path / "job.log", body).stderr == ""
 
-    in_all, of_imports, of_building = cpu_seconds(tmp_path / "job.log")
-    assert of_building == pytest.approx(0.2, abs=0.1)
+    in_all, of_imports = cpu_seconds(tmp_path / "job.log")
     assert 0 < of_imports < in_all - 0.85
     line = (tmp_path / "job.log").read_text(encoding="utf-8").splitlines()[-1]
     assert float(line.split()[-6]) >= 1.0
-
-
-def test_garbage_is_collected_once_the_log_is_open(repository: Path, tmp_path: Path) -> None:
-    body = "import gc; print(gc.isenabled(), gc.get_freeze_count() > 0)"
-
-    run(repository, tmp_path / "job.log", body)
-
-    assert (tmp_path / "job.log").read_text(encoding="utf-8").startswith("True True\n")
-
-
-def test_a_job_ends_with_its_script(repository: Path, tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "from perturbflow.machine.job import run_job\n"
-        "import atexit\n"
-        "atexit.register(print, 'at exit')\n"
-        "print('before', end='')\n"
-        f"run_job(lambda: print('inside'), {str(tmp_path / 'job.log')!r})\n"
-    )
-
-    job = run_script(repository, script)
-
-    assert (job.returncode, job.stdout, job.stderr) == (0, "before", "")
-    assert (tmp_path / "job.log").read_text(encoding="utf-8").startswith("inside\n")
 
 
 def test_a_job_that_fails_fails(repository: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.unit.tables.test_paper import parse_markdown
 
 from perturbflow.results.bootstrap import N_RESAMPLES
 from perturbflow.results.reading import read_results
@@ -23,6 +22,7 @@ from perturbflow.tables.claims.statements import (
     Region,
     claims,
 )
+from tests.unit.tables.test_paper import parse_markdown
 
 ROOT = Path(__file__).parents[3]
 PAPER = {f"paper{number}": read_results(str(ROOT / f"resources/paper/table{number}.csv")) for number in (3, 4, 5, 7)}

@@ -3,12 +3,12 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from tests.unit.tables.test_paper import parse_markdown
 
 from perturbflow.results.bootstrap import N_RESAMPLES, by_image, interval, resampled_means
 from perturbflow.results.reading import MissingResultError
 from perturbflow.tables.decision_planes import TABLES, amplification, decision_planes
 from perturbflow.tables.rows import three_significant
+from tests.unit.tables.test_paper import parse_markdown
 
 CONTROLS = {"sign": "attack", "gaussian": "attack"}
 CLASSIFIERS = ["resnetv2_50", "mine"]

@@ -8,12 +8,9 @@ import pytest
 
 from benchmarks.workflow import import_statements
 
-# What no script needs to start: the compiler, which jobs that compile import then; the checks of a config, which only
-# Snakemake's process makes; one source of images; windows.
+# What no script needs to start: the checks of a config, which only Snakemake's process makes; one source of images;
+# windows.
 NOBODY = {
-    "torch._dynamo",
-    "torch._inductor",
-    "sympy",
     "jsonschema",
     "snakemake",
     "sklearn",
@@ -70,10 +67,3 @@ def test_a_script_imports_nothing_that_it_does_not_need(script: str, repository:
         text=True,
     )
     assert (run.returncode, run.stderr, run.stdout.split()) == (0, "", [])
-
-
-@pytest.mark.parametrize("script", MAY_IMPORT)
-def test_garbage_is_not_collected_while_a_script_imports(script: str, repository: Path) -> None:
-    """The log's module says why it comes before all others."""
-    first = import_statements(scripts(repository)[script]).splitlines()[0]
-    assert first == "from perturbflow.machine.job import run_job"
