@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perturbflow.files.images import Array, Images, Selected, whole_file
+from perturbflow.files.images import Array, Images, Selected
+from perturbflow.files.whole import whole_file
 from perturbflow.machine.batches import pixels_of, ready_for, top1, top1_of_array
 from perturbflow.machine.devices import mixed_precision, select_precision
 from perturbflow.machine.prefetch import ahead, behind

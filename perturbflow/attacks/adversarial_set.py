@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from perturbflow.attacks.gradient_sign import Attacked
 from perturbflow.classifiers.building import load_classifier
-from perturbflow.files.images import image_writer, read_split, sha256
+from perturbflow.files.images import image_writer, read_split
 from perturbflow.files.provenance import artifact_attributes
+from perturbflow.files.whole import sha256
 from perturbflow.machine.prefetch import behind
 
 

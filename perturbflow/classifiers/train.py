@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from perturbflow.classifiers.building import build_classifier, count_layers, count_parameters, save_classifier
-from perturbflow.files.images import BadFileError, StoredImages, open_images, read_columns, sha256, whole_file
+from perturbflow.files.images import StoredImages, open_images, read_columns
 from perturbflow.files.provenance import artifact_attributes, fingerprint
+from perturbflow.files.whole import BadFileError, sha256, whole_file
 from perturbflow.machine.devices import room_for_images
 from perturbflow.machine.processes import Processes, check_shares, run_on_devices
 from perturbflow.training import CLASSIFIER_HISTORY, Resumable, accuracy, train_classifier

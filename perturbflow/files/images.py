@@ -1,14 +1,11 @@
-"""HDF5 image sets and files that appear under their final name only when they are whole."""
+"""HDF5 files of images, whose rows are read as they are asked for."""
 
 from __future__ import annotations
 
-import glob
-import hashlib
-import json
 import math
 import os
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,37 +15,9 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
+from perturbflow.files.whole import BadFileError, whole_file
+
 Array = np.ndarray[Any, Any]
-
-# Attributes that say where a shard was made, not what it is: a set may be begun before an update and ended after it.
-MAY_DIFFER = ("versions", "git_commit")
-BYTES_AT_ONCE = 2**26  # copied from shards
-
-
-class BadFileError(ValueError):
-    """A file that exists but does not hold what its place in the workflow promises."""
-
-
-@contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it to `path` on success, remove it on any error."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # What a killed process left; a live one that writes the same file loses it and fails, instead of a mixture.
-    for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        left_over.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sha256(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -241,59 +210,3 @@ def checked_rows(path: str | Path, n_images: int, rows: range | None) -> slice:
     if rows.stop > n_images:
         raise BadFileError(f"{path} has {n_images} images; asked for {rows.start}..{rows.stop - 1}. Run again.")
     return slice(rows.start, rows.stop)
-
-
-def join_shards(shards: Sequence[str | Path], path: str | Path, n_images: int, attributes: Mapping[str, Any]) -> None:
-    """Write the rows of several files of images, one file after another, as one file; a few are in memory at once.
-
-    The file has the bytes of one that was written at once, so that what is made of it has the same digests.
-
-    shards: files with the same datasets, whose `index` runs in all from 0 to n_images - 1. attributes: of the new
-    file, beside those that all shards have. `versions` and `git_commit`, in which shards may differ, are the first
-    shard's; if they differ, `versions_of_shards` or `git_commit_of_shards` has them all, as JSON.
-
-    Raises FileNotFoundError or BadFileError, naming the file, where a shard is missing, is not what follows the one
-    before it, or was made from something else than the first.
-    """
-    with open_whole(shards[0], ("images", "index")) as first:
-        shape, dtype = first["images"].shape[1:], str(first["images"].dtype)
-        # HDF5 lists them by name; they lie in the order in which they were written.
-        names = sorted(set(first) - {"images"}, key=lambda name: first[name].id.get_offset())
-    parts = [read_columns(shard, *names) for shard in shards]
-    columns = {name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)}
-    if not np.array_equal(columns["index"], np.arange(n_images)):
-        raise BadFileError(
-            f"{path}: the shards {shards[0]} to {shards[-1]} are not those of {n_images} images. Run again."
-        )
-    n_at_once = max(1, BYTES_AT_ONCE // (np.dtype(dtype).itemsize * math.prod(shape)))
-    with image_writer(path, n_images, shape, dtype, {**_common_attributes(shards), **attributes}) as file:
-        row = 0
-        for shard in shards:
-            images = open_images(shard)
-            for start in range(0, len(images), n_at_once):
-                block = images[start : start + n_at_once]
-                file["images"][row : row + len(block)] = block
-                row += len(block)
-        for name, values in columns.items():
-            file[name] = values
-
-
-def _common_attributes(shards: Sequence[str | Path]) -> dict[str, Any]:
-    """The attributes of a file that is joined from shards, as `join_shards` says."""
-    common: dict[str, Any] = {}
-    differing: dict[str, list[str]] = {}
-    for shard in shards:
-        with open_whole(shard, ()) as file:
-            attributes = dict(file.attrs)
-        common = common or attributes
-        if attributes.keys() != common.keys():
-            raise BadFileError(f"{shard} has not the attributes of {shards[0]}; delete both and run again.")
-        for name, value in attributes.items():
-            if value == common[name]:
-                continue
-            if name not in MAY_DIFFER:
-                raise BadFileError(f"{shard}: its {name} is not that of {shards[0]}; delete both and run again.")
-            differing.setdefault(name, [common[name]])
-            if value not in differing[name]:
-                differing[name].append(value)
-    return common | {f"{name}_of_shards": json.dumps(values) for name, values in differing.items()}

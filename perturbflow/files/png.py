@@ -22,8 +22,9 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from perturbflow.files.images import Array, image_writer, open_images, read_columns, sha256
+from perturbflow.files.images import Array, image_writer, open_images, read_columns
 from perturbflow.files.provenance import artifact_attributes
+from perturbflow.files.whole import sha256
 
 TABLE = "set.csv"
 PICTURE_COLUMNS = {"file": "str", "index": "int64", "label": "int64", "class_name": "str"}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from perturbflow.planning.config import CONTROLS, OWN_ATTACKS
-from perturbflow.planning.shards import TINY_IMAGENET
+from perturbflow.planning.image_counts import TINY_IMAGENET
 
 Config = Mapping[str, Any]
 Images = Mapping[str, int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from perturbflow.files.images import whole_file
+from perturbflow.files.whole import whole_file
 from perturbflow.results.reading import read_results
 from perturbflow.tables.rows import Table
 

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import pytest
 
-from perturbflow.files.images import sha256
+from perturbflow.files.whole import sha256
 from tests.workflow.study import Study, jobs, tiny_config
 
 pytestmark = pytest.mark.workflow

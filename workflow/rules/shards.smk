@@ -1,7 +1,8 @@
 # Large sets are cut into shards where the config says so: a job each, and one that joins them.
 from functools import cache
 
-from perturbflow.planning.shards import count_images, digest_of, rows_of_shards
+from perturbflow.planning.image_counts import count_images
+from perturbflow.planning.shards import digest_of, rows_of_shards
 
 IMAGES_PER_SHARD = config["compute"]["images_per_shard"]
 

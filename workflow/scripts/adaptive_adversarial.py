@@ -9,7 +9,7 @@ from perturbflow.attacks.foolbox_options import foolbox_attack
 from perturbflow.attacks.gradient_sign import ATTACKS, GradientSignAttack, own_attack
 from perturbflow.denoisers.defended import Defended
 from perturbflow.denoisers.networks import load_denoiser
-from perturbflow.files.images import sha256
+from perturbflow.files.whole import sha256
 from perturbflow.machine.devices import prepare
 from perturbflow.machine.job import run_job
 

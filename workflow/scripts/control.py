@@ -5,8 +5,9 @@ import json
 import numpy as np
 
 from perturbflow.attacks.noise import control_blocks
-from perturbflow.files.images import image_writer, open_images, read_columns, sha256
+from perturbflow.files.images import image_writer, open_images, read_columns
 from perturbflow.files.provenance import artifact_attributes
+from perturbflow.files.whole import sha256
 from perturbflow.machine.job import run_job
 
 

@@ -2,8 +2,8 @@
 
 from perturbflow.denoisers.denoised_set import denoise_to_file
 from perturbflow.denoisers.networks import load_denoiser
-from perturbflow.files.images import sha256
 from perturbflow.files.provenance import artifact_attributes
+from perturbflow.files.whole import sha256
 from perturbflow.machine.devices import prepare
 from perturbflow.machine.job import run_job
 

@@ -2,7 +2,7 @@
 
 from perturbflow.figures.decision_planes import geometry_figure
 from perturbflow.figures.style import save_figure
-from perturbflow.files.images import whole_file
+from perturbflow.files.whole import whole_file
 from perturbflow.machine.job import run_job
 from perturbflow.results.reading import read_results
 

@@ -4,7 +4,7 @@ from functools import partial
 
 from perturbflow.denoisers.guided_loss import loss_of_guide
 from perturbflow.denoisers.train import train_denoiser_to_files
-from perturbflow.files.images import sha256
+from perturbflow.files.whole import sha256
 from perturbflow.machine.job import run_job
 
 

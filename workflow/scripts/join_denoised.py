@@ -1,8 +1,9 @@
 """Join the shards of both splits of a denoised set: shards + adversarial set -> denoised set."""
 
-from perturbflow.files.images import join_shards, open_images, sha256
+from perturbflow.files.images import open_images
+from perturbflow.files.shards import join_shards, remove_other_shards
+from perturbflow.files.whole import sha256
 from perturbflow.machine.job import run_job
-from perturbflow.planning.shards import remove_other_shards
 
 
 def main() -> None:

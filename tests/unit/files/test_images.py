@@ -9,18 +9,16 @@ import numpy as np
 import pytest
 
 from perturbflow.files.images import (
-    BadFileError,
     DataSplit,
     Selected,
     image_writer,
-    join_shards,
     open_images,
     read_columns,
     read_split,
-    sha256,
-    whole_file,
     write_split,
 )
+from perturbflow.files.shards import join_shards
+from perturbflow.files.whole import BadFileError, sha256, whole_file
 
 
 @pytest.fixture
@@ -240,7 +238,7 @@ def shards(tmp_path):
 
 @pytest.mark.parametrize("bytes_at_once", [1, 200, 2**26])
 def test_joined_shards_are_the_whole(shards, tmp_path, monkeypatch, bytes_at_once):
-    monkeypatch.setattr("perturbflow.files.images.BYTES_AT_ONCE", bytes_at_once)
+    monkeypatch.setattr("perturbflow.files.shards.BYTES_AT_ONCE", bytes_at_once)
     join_shards(shards, tmp_path / "joined.h5", 7, {"data_sha256": "02"})
     write_shard(tmp_path / "whole.h5", range(7), data_sha256="02")
     with h5py.File(tmp_path / "joined.h5") as joined, h5py.File(tmp_path / "whole.h5") as whole:

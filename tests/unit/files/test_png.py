@@ -13,8 +13,9 @@ from torch import nn
 
 from perturbflow.data.sources import decode, list_splits
 from perturbflow.files import png
-from perturbflow.files.images import BadFileError, DataSplit, image_writer, open_images, read_columns, write_split
+from perturbflow.files.images import DataSplit, image_writer, open_images, read_columns, write_split
 from perturbflow.files.png import PngError, export_set, import_set, main
+from perturbflow.files.whole import BadFileError
 from perturbflow.machine.batches import top1_of_array
 
 N_IMAGES, SIZE = 13, 16

@@ -16,8 +16,11 @@ from perturbflow.attacks.foolbox_options import foolbox_attack
 from perturbflow.attacks.gradient_sign import own_attack
 from perturbflow.data.sources import list_splits
 from perturbflow.denoisers.denoised_set import denoise_to_file
-from perturbflow.files.images import BadFileError, DataSplit, join_shards, open_images, sha256, write_split
-from perturbflow.planning.shards import count_images, digest_of, remove_other_shards, rows_of_shards
+from perturbflow.files.images import DataSplit, open_images, write_split
+from perturbflow.files.shards import join_shards, remove_other_shards
+from perturbflow.files.whole import BadFileError, sha256
+from perturbflow.planning.image_counts import count_images
+from perturbflow.planning.shards import digest_of, rows_of_shards
 
 # ---- Rows
 
