@@ -43,6 +43,6 @@ def _count_in_file(file: Path, made_from: Mapping[str, Any]) -> int | None:
 @cache
 def _listed(data: str, seed: int) -> dict[str, int]:
     """Numbers of images by the source's own lists; data is JSON."""
-    from perturbflow.data.sources import list_splits  # with Pillow and, for one source, scikit-learn
+    from perturbflow.data.sources import list_splits
 
     return {split: len(images.ids) for split, images in list_splits(json.loads(data), seed).items()}

@@ -1,6 +1,7 @@
 """Read the source's images: source -> data/train.h5 and data/val.h5."""
 
-from perturbflow.data.sources import decode_to_file, list_splits
+from perturbflow.data.decoding import decode_to_file
+from perturbflow.data.sources import list_splits
 from perturbflow.files.provenance import artifact_attributes
 from perturbflow.machine.job import run_job
 

@@ -16,7 +16,10 @@ import pytest
 from PIL import Image
 
 from perturbflow.data import sources as module
-from perturbflow.data.sources import DataError, RemoteFile, decode, decode_to_file, download, list_splits
+from perturbflow.data.decoding import decode, decode_to_file
+from perturbflow.data.download import RemoteFile, download
+from perturbflow.data.image_list import DataError
+from perturbflow.data.sources import list_splits
 from perturbflow.files.images import read_split
 
 SYNONYMS = {"n03": "goldfish, Carassius auratus", "n01": "dog", "n02": "sports car, sport car"}

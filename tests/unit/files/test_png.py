@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from perturbflow.data.sources import decode, list_splits
+from perturbflow.data.decoding import decode
+from perturbflow.data.sources import list_splits
 from perturbflow.files import png
 from perturbflow.files.images import DataSplit, image_writer, open_images, read_columns, write_split
 from perturbflow.files.png import PngError, export_set, import_set, main
