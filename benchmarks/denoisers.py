@@ -15,10 +15,9 @@ from torch import nn
 from benchmarks.inputs import write_images
 from benchmarks.results import Result
 from benchmarks.timing import fastest, peak_memory
-from perturbflow.denoisers.denoised_set import denoise_to_file
+from perturbflow.denoisers.denoised_set import denoise, denoise_to_file
 from perturbflow.denoisers.networks import build_denoiser
 from perturbflow.files.images import open_images
-from perturbflow.machine.batches import denoise
 from perturbflow.machine.devices import prepare
 from perturbflow.training import Resumable, train_denoiser
 

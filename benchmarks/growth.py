@@ -27,13 +27,13 @@ from benchmarks.results import Result
 from benchmarks.timing import peak_memory, wait_for
 from perturbflow.attacks.adversarial_set import attack_to_file
 from perturbflow.attacks.gradient_sign import own_attack
+from perturbflow.classifiers.accuracy import top1_of_array
 from perturbflow.classifiers.building import build_classifier, load_classifier, save_classifier
 from perturbflow.denoisers.denoised_set import denoise_to_file
 from perturbflow.denoisers.networks import build_denoiser, load_denoiser, save_denoiser
 from perturbflow.figures.style import GREY, PALETTE, STYLE, WIDTH, inch_axes, save_figure
 from perturbflow.files.images import Array, DataSplit, image_writer, open_images, read_columns, read_split, write_split
 from perturbflow.files.provenance import artifact_attributes
-from perturbflow.machine.batches import top1_of_array
 from perturbflow.machine.devices import prepare
 from perturbflow.measuring.mse import mean_squared_errors
 from perturbflow.measuring.propagation import layer_distances

@@ -12,7 +12,8 @@ import torch
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from perturbflow.classifiers.building import Classifier, build_classifier
+from perturbflow.classifiers.building import build_classifier
+from perturbflow.classifiers.classifier import Classifier
 from perturbflow.files.images import Array, image_writer
 
 N_CLASSES = 200

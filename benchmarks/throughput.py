@@ -23,10 +23,13 @@ from benchmarks.results import Result
 from benchmarks.timing import fastest
 from perturbflow.attacks.gradient_sign import ATTACKS, input_gradient, own_attack
 from perturbflow.attacks.noise import control_blocks
-from perturbflow.classifiers.building import Classifier, build_classifier
+from perturbflow.classifiers.accuracy import top1_of_array
+from perturbflow.classifiers.building import build_classifier
+from perturbflow.classifiers.classifier import Classifier
+from perturbflow.denoisers.denoised_set import denoise
 from perturbflow.denoisers.guided_loss import GuidedLoss
 from perturbflow.denoisers.networks import build_denoiser
-from perturbflow.machine.batches import denoise, pixels_of, top1_of_array
+from perturbflow.machine.batches import pixels_of
 from perturbflow.machine.devices import select_precision
 from perturbflow.measuring.mse import mean_squared_errors
 from perturbflow.measuring.propagation import layer_distances

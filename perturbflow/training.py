@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perturbflow.classifiers.accuracy import top1, top1_of_array
 from perturbflow.files.images import Array, Images, Selected
 from perturbflow.files.whole import whole_file
-from perturbflow.machine.batches import pixels_of, ready_for, top1, top1_of_array
+from perturbflow.machine.batches import pixels_of, ready_for
 from perturbflow.machine.devices import mixed_precision, select_precision
 from perturbflow.machine.prefetch import ahead, behind
 from perturbflow.machine.processes import ALONE, Processes

@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from perturbflow.classifiers.building import build_classifier, count_layers, count_parameters, save_classifier
+from perturbflow.classifiers.building import build_classifier, save_classifier
+from perturbflow.classifiers.classifier import count_layers, count_parameters
 from perturbflow.files.images import StoredImages, open_images, read_columns
 from perturbflow.files.provenance import artifact_attributes, fingerprint
 from perturbflow.files.whole import BadFileError, sha256, whole_file

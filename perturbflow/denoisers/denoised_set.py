@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from perturbflow.denoisers.denoised_set import denoise
 from perturbflow.files.images import Images, Selected, checked_rows, image_writer, open_images, read_columns
-from perturbflow.machine.batches import denoise
+from perturbflow.machine.batches import batches_of
 from perturbflow.machine.prefetch import behind
 
 
@@ -46,3 +47,12 @@ def denoise_to_file(
                 write_behind(positions, batch)
         file["index"] = index
         file["label"] = label
+
+
+@torch.no_grad()
+def denoise(
+    denoiser: nn.Module, images: Images, batch_size: int, device: torch.device
+) -> Iterator[tuple[slice, Tensor]]:
+    """Denoised (B, H, W, 3) float32 batches on the device, clipped to 0..255, each with its rows."""
+    for rows, batch in batches_of(images, batch_size, device):
+        yield rows, denoiser(batch).clamp(0, 255).permute(0, 2, 3, 1)

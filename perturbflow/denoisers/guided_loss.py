@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from perturbflow.classifiers.building import Classifier, load_classifier
+from perturbflow.classifiers.building import load_classifier
+from perturbflow.classifiers.classifier import Classifier
 
 
 class GuidedLoss:

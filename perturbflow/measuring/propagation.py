@@ -12,7 +12,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from perturbflow.classifiers.building import Classifier
+from perturbflow.classifiers.classifier import Classifier
 from perturbflow.files.images import Array, Images
 from perturbflow.machine.batches import pixels_of, ready_for
 from perturbflow.machine.prefetch import ahead

@@ -56,7 +56,8 @@ def _foolbox_sets(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def _classifier(settings: Mapping[str, Any]) -> Iterator[str]:
     import torch
 
-    from perturbflow.classifiers.building import ARCHITECTURES, build_classifier, timm_config
+    from perturbflow.classifiers.architectures import ARCHITECTURES
+    from perturbflow.classifiers.building import build_classifier, timm_config
 
     def build() -> None:
         build_classifier(

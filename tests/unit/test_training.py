@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from perturbflow import training
+from perturbflow.classifiers.accuracy import top1
+from perturbflow.denoisers.denoised_set import denoise
 from perturbflow.denoisers.networks import build_denoiser
 from perturbflow.files.images import image_writer, open_images
-from perturbflow.machine.batches import denoise, pixels_of, top1
+from perturbflow.machine.batches import pixels_of
 from perturbflow.machine.prefetch import DEPTH
 from perturbflow.machine.processes import Processes
 from perturbflow.training import (

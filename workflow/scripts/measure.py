@@ -4,9 +4,9 @@ from itertools import product
 
 import pandas as pd
 
+from perturbflow.classifiers.accuracy import top1_of_array
 from perturbflow.classifiers.building import load_classifier
 from perturbflow.files.images import Selected, open_images, read_columns
-from perturbflow.machine.batches import top1_of_array
 from perturbflow.machine.devices import prepare
 from perturbflow.machine.job import run_job
 from perturbflow.measuring.propagation import distance_frames, layer_distances, prediction_frame, sample_rows

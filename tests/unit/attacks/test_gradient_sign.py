@@ -20,8 +20,8 @@ from perturbflow.attacks.gradient_sign import (
     MomentumIterativeFGSM,
     input_gradient,
 )
+from perturbflow.classifiers.accuracy import top1
 from perturbflow.denoisers.defended import Defended
-from perturbflow.machine.batches import top1
 
 N_IMAGES, N_CLASSES, SIZE = 24, 5, 12
 STEP, MAX_STEPS, DECAY = 3.25, 6, 0.5

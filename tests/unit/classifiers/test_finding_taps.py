@@ -7,7 +7,8 @@ from torch import nn
 
 from perturbflow.classifiers import finding_taps as taps_module
 from perturbflow.classifiers.building import build_classifier
-from perturbflow.classifiers.finding_taps import Tap, child_taps, module_at, named_taps, stage_taps
+from perturbflow.classifiers.finding_taps import child_taps, named_taps, stage_taps
+from perturbflow.classifiers.taps import Tap, module_at
 
 N_CLASSES = 7
 

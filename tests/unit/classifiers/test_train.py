@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from perturbflow.classifiers import train as classifier_job
+from perturbflow.classifiers.accuracy import top1_of_array
 from perturbflow.classifiers.building import load_classifier
 from perturbflow.classifiers.train import train_classifier_to_files
 from perturbflow.files.images import DataSplit, open_images, write_split
 from perturbflow.files.whole import BadFileError
-from perturbflow.machine.batches import top1_of_array
 
 N_CLASSES, SIZE = 3, 32
 CPU = torch.device("cpu")

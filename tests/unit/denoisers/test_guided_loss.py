@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from perturbflow.classifiers.building import Classifier, Tap, build_classifier
+from perturbflow.classifiers.building import Tap, build_classifier
+from perturbflow.classifiers.classifier import Classifier
 from perturbflow.denoisers.guided_loss import GuidedLoss
 from perturbflow.denoisers.networks import build_denoiser
 from perturbflow.training import Resumable, train_denoiser

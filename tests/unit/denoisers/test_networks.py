@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from perturbflow.denoisers.denoised_set import denoise
 from perturbflow.denoisers.networks import (
     DENOISERS,
     Denoiser,
@@ -17,7 +18,6 @@ from perturbflow.denoisers.networks import (
     load_denoiser,
     save_denoiser,
 )
-from perturbflow.machine.batches import denoise
 
 CPU = torch.device("cpu")
 every_denoiser = pytest.mark.parametrize("name", DENOISERS)

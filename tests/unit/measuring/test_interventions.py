@@ -7,8 +7,10 @@ import scipy.stats
 import torch
 from torch import nn
 
-from perturbflow.classifiers.building import ARCHITECTURES, Classifier, build_classifier
-from perturbflow.classifiers.finding_taps import Tap
+from perturbflow.classifiers.architectures import ARCHITECTURES
+from perturbflow.classifiers.building import build_classifier
+from perturbflow.classifiers.classifier import Classifier
+from perturbflow.classifiers.taps import Tap
 from perturbflow.measuring.interventions import Interventions, intervene, intervention_frames, wilson_interval
 from perturbflow.measuring.propagation import summary
 

@@ -9,8 +9,10 @@ import scipy.stats
 import torch
 from torch import nn
 
+from perturbflow.classifiers.accuracy import top1, top1_of_array
 from perturbflow.classifiers.building import build_classifier
-from perturbflow.machine.batches import denoise, pixels_of, top1, top1_of_array
+from perturbflow.denoisers.denoised_set import denoise
+from perturbflow.machine.batches import pixels_of
 from perturbflow.measuring import mse as errors
 from perturbflow.measuring import propagation as measuring
 from perturbflow.measuring.metrics import ALL_METRICS, METRICS

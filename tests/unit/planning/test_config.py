@@ -478,7 +478,7 @@ def test_the_page_names_every_key() -> None:
 
 
 def test_architectures_and_options_are_those_of_the_builders() -> None:
-    from perturbflow.classifiers.building import ARCHITECTURES
+    from perturbflow.classifiers.architectures import ARCHITECTURES
 
     builders = {name: inspect.signature(entry.build).parameters for name, entry in ARCHITECTURES.items()}
 

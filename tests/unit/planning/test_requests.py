@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from perturbflow.classifiers.building import ARCHITECTURES, build_classifier
+from perturbflow.classifiers.architectures import ARCHITECTURES
+from perturbflow.classifiers.building import build_classifier
 from perturbflow.denoisers.networks import DENOISERS, build_denoiser
 from perturbflow.files.images import DataSplit, image_writer, write_split
 from perturbflow.machine import devices as compute
