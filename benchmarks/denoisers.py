@@ -17,9 +17,10 @@ from benchmarks.results import Result
 from benchmarks.timing import fastest, peak_memory
 from perturbflow.denoisers.denoised_set import denoise, denoise_to_file
 from perturbflow.denoisers.networks import build_denoiser
+from perturbflow.denoisers.training import train_denoiser
 from perturbflow.files.images import open_images
 from perturbflow.machine.devices import prepare
-from perturbflow.training import Resumable, train_denoiser
+from perturbflow.training import Resumable
 
 MIX = {"fgsm_v1": 0.05, "fgsm_v2": 0.30, "ifgsm_v1": 0.05, "ifgsm_v2": 0.30, "mifgsm": 0.30}
 

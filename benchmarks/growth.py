@@ -29,15 +29,17 @@ from perturbflow.attacks.adversarial_set import attack_to_file
 from perturbflow.attacks.gradient_sign import own_attack
 from perturbflow.classifiers.accuracy import top1_of_array
 from perturbflow.classifiers.building import build_classifier, load_classifier, save_classifier
+from perturbflow.classifiers.training import train_classifier
 from perturbflow.denoisers.denoised_set import denoise_to_file
 from perturbflow.denoisers.networks import build_denoiser, load_denoiser, save_denoiser
+from perturbflow.denoisers.training import train_denoiser
 from perturbflow.figures.style import GREY, PALETTE, STYLE, WIDTH, inch_axes, save_figure
 from perturbflow.files.images import Array, DataSplit, image_writer, open_images, read_columns, read_split, write_split
 from perturbflow.files.provenance import artifact_attributes
 from perturbflow.machine.devices import prepare
 from perturbflow.measuring.mse import mean_squared_errors
 from perturbflow.measuring.propagation import layer_distances
-from perturbflow.training import Resumable, train_classifier, train_denoiser
+from perturbflow.training import Resumable
 
 ROUNDS = 3
 MOST_ROUNDS = 10

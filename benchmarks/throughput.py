@@ -26,16 +26,18 @@ from perturbflow.attacks.noise import control_blocks
 from perturbflow.classifiers.accuracy import top1_of_array
 from perturbflow.classifiers.building import build_classifier
 from perturbflow.classifiers.classifier import Classifier
+from perturbflow.classifiers.training import train_classifier
 from perturbflow.denoisers.denoised_set import denoise
 from perturbflow.denoisers.guided_loss import GuidedLoss
 from perturbflow.denoisers.networks import build_denoiser
+from perturbflow.denoisers.training import train_denoiser
 from perturbflow.machine.batches import pixels_of
 from perturbflow.machine.devices import select_precision
 from perturbflow.measuring.mse import mean_squared_errors
 from perturbflow.measuring.propagation import layer_distances
 from perturbflow.planning.config import load_config
 from perturbflow.planning.requests import Passes, attack_passes, jobs, passes, source_images
-from perturbflow.training import Resumable, train_classifier, train_denoiser
+from perturbflow.training import Resumable
 
 CONFIG = Path(__file__).parent.parent / "config" / "config.yaml"
 N_CONDITIONS = 3  # under which distances are measured here: an adversary and two that a denoiser left

@@ -23,8 +23,9 @@ from torchvision.transforms import v2
 from benchmarks.inputs import N_CLASSES, classifier, on_device, photographs
 from benchmarks.results import Result
 from benchmarks.timing import fastest, wait_for
+from perturbflow.classifiers.training import train_classifier
 from perturbflow.machine.devices import mixed_precision, select_precision
-from perturbflow.training import Resumable, train_classifier
+from perturbflow.training import Resumable
 
 SETTINGS: dict[str, Any] = {
     "learning_rate": 1e-5,
@@ -157,10 +158,10 @@ def _ways(device: torch.device, size: Size) -> list[Result]:
         )
         for before, name in zip(list(ways), list(ways)[1:], strict=False)
     ]
-    return [*results, *_compiled(device, size, batches, auto)]
+    return [*results, *compiled_network(device, size, batches, auto)]
 
 
-def _compiled(
+def compiled_network(
     device: torch.device, size: Size, batches: list[tuple[Tensor, Tensor]], precision: torch.dtype
 ) -> list[Result]:
     network = classifier("resnet18", device, frozen=False).train()

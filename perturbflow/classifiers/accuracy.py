@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from perturbflow.files.images import Array, Images
+from perturbflow.files.images import Array, Images, Selected
 from perturbflow.machine.batches import batches_of
+from perturbflow.machine.processes import ALONE, Processes
 
 
 @torch.no_grad()
@@ -30,3 +32,19 @@ def top1_of_array(classifier: nn.Module, images: Images, labels: Array, batch_si
 
 def _n_correct(classifier: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return (classifier(images).argmax(1) == labels).sum()
+
+
+def accuracy(
+    classifier: nn.Module, images: Tensor | Images, labels: Tensor, batch_size: int, processes: Processes = ALONE
+) -> float:
+    """Top-1 accuracy, 0..1, of which each process measures its share. Images and labels as for `train_classifier`."""
+    rows = processes.rows(len(images))
+    n_rows = rows.stop - rows.start
+    if not n_rows:
+        share = 0.0
+    elif isinstance(images, Tensor):
+        share = top1(classifier, images[rows], labels[rows], batch_size)
+    else:
+        part = Selected(images, np.arange(rows.start, rows.stop))
+        share = top1_of_array(classifier, part, labels[rows].cpu().numpy(), batch_size, labels.device)
+    return processes.total(round(share * n_rows), labels.device) / len(images)

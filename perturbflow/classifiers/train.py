@@ -12,14 +12,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from perturbflow.classifiers.accuracy import accuracy
 from perturbflow.classifiers.building import build_classifier, save_classifier
 from perturbflow.classifiers.classifier import count_layers, count_parameters
+from perturbflow.classifiers.training import CLASSIFIER_HISTORY, train_classifier
 from perturbflow.files.images import StoredImages, open_images, read_columns
 from perturbflow.files.provenance import artifact_attributes, fingerprint
 from perturbflow.files.whole import BadFileError, sha256, whole_file
 from perturbflow.machine.devices import room_for_images
 from perturbflow.machine.processes import Processes, check_shares, run_on_devices
-from perturbflow.training import CLASSIFIER_HISTORY, Resumable, accuracy, train_classifier
+from perturbflow.training import Resumable
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 
 from perturbflow.denoisers.networks import build_denoiser, save_denoiser
+from perturbflow.denoisers.training import DENOISER_HISTORY, DenoiserLoss, train_denoiser
 from perturbflow.files.images import open_images
 from perturbflow.files.provenance import artifact_attributes, fingerprint
 from perturbflow.files.whole import sha256, whole_file
 from perturbflow.machine.processes import Processes, check_shares, run_on_devices
-from perturbflow.training import DENOISER_HISTORY, DenoiserLoss, Resumable, train_denoiser
+from perturbflow.training import Resumable
 
 logger = logging.getLogger(__name__)
 

@@ -12,22 +12,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from perturbflow import training
-from perturbflow.classifiers.accuracy import top1
+from perturbflow.classifiers.accuracy import accuracy, top1
+from perturbflow.classifiers.training import augment, train_classifier
 from perturbflow.denoisers.denoised_set import denoise
 from perturbflow.denoisers.networks import build_denoiser
+from perturbflow.denoisers.training import DENOISER_HISTORY, assign_sets, train_denoiser
 from perturbflow.files.images import image_writer, open_images
 from perturbflow.machine.batches import pixels_of
 from perturbflow.machine.prefetch import DEPTH
 from perturbflow.machine.processes import Processes
-from perturbflow.training import (
-    DENOISER_HISTORY,
-    Resumable,
-    accuracy,
-    assign_sets,
-    augment,
-    train_classifier,
-    train_denoiser,
-)
+from perturbflow.training import Resumable
 
 CPU = torch.device("cpu")
 every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -332,7 +326,7 @@ def test_every_image_is_seen_in_turn_in_full_batches(tmp_path):
     network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     train(tmp_path / "resume.pt", network=network, max_epochs=2, **UNREACHABLE)
     assert sizes == 6 * [7]
-    epochs = [torch.cat(training._batches(24, 7, training._epoch_generator(0, epoch))) for epoch in range(8)]
+    epochs = [torch.cat(training.shuffled_batches(24, 7, training.epoch_generator(0, epoch))) for epoch in range(8)]
     assert all(len(epoch.unique()) == 21 for epoch in epochs)
     assert len(torch.cat(epochs).unique()) == 24
     assert not torch.equal(epochs[0], epochs[1])

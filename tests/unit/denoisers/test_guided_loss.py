@@ -10,7 +10,8 @@ from perturbflow.classifiers.building import Tap, build_classifier
 from perturbflow.classifiers.classifier import Classifier
 from perturbflow.denoisers.guided_loss import GuidedLoss
 from perturbflow.denoisers.networks import build_denoiser
-from perturbflow.training import Resumable, train_denoiser
+from perturbflow.denoisers.training import train_denoiser
+from perturbflow.training import Resumable
 
 CPU = torch.device("cpu")
 

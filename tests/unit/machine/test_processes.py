@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from perturbflow.classifiers.building import build_classifier
+from perturbflow.classifiers.training import CLASSIFIER_HISTORY, train_classifier
+from perturbflow.denoisers.training import DENOISER_HISTORY, train_denoiser
 from perturbflow.machine import processes as parallel
 from perturbflow.machine.processes import ALONE, Processes, check_shares, run_on_devices
-from perturbflow.training import CLASSIFIER_HISTORY, DENOISER_HISTORY, Resumable, train_classifier, train_denoiser
+from perturbflow.training import Resumable
 
 HERE = Path(__file__)
 N_IMAGES, SIZE = 24, 8
