@@ -180,6 +180,7 @@ def shuffled_batches(n_images: int, batch_size: int, generator: torch.Generator)
 
 
 def count_batches(n_images: int, batch_size: int) -> int:
+    """Batches of an epoch of `shuffled_batches`."""
     return max(1, n_images // batch_size)
 
 

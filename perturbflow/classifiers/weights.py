@@ -16,6 +16,11 @@ logger = logging.getLogger(__name__)
 def load_weights_of_file(
     network: nn.Module, timm_names: Callable[[dict[str, Tensor]], dict[str, Tensor]], path: Path
 ) -> None:
+    """Load a file of weights; a last layer of another number of classes is left as it is.
+
+    timm_names: gives weights that carry torchvision's names those of timm.
+    Raises FileNotFoundError, or ValueError for a file that cannot be read or does not fit the network.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"weights: {path} does not exist; give a file, `imagenet` or `none`.")
     try:

@@ -38,6 +38,7 @@ class Tree:
 
 
 def open_tree(path: Path) -> Tree:
+    """The files of a folder or of a zip file. Raises DataError where the path is neither."""
     return _folder_tree(path) if path.is_dir() else _zip_tree(path)
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from perturbflow.denoisers.denoised_set import denoise
 from perturbflow.files.images import Images, Selected, checked_rows, image_writer, open_images, read_columns
 from perturbflow.machine.batches import batches_of
 from perturbflow.machine.prefetch import behind
