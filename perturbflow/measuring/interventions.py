@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 
 from perturbflow.classifiers.classifier import Classifier
 from perturbflow.files.images import Array, Images
 from perturbflow.machine.batches import pixels_of, ready_for
 from perturbflow.machine.prefetch import ahead
+from perturbflow.measuring.intervals import summary, wilson_interval
+from perturbflow.measuring.margins import check_finite, count_not_finite, margins
 from perturbflow.measuring.metrics import part_along
-from perturbflow.measuring.propagation import check_finite, count_not_finite, margins, summary
 
 
 @dataclass(frozen=True)
@@ -195,11 +195,3 @@ def _cells(
         predicted, margin = interventions.predicted[version, position], interventions.margin[version, position]
         for (part, fraction), *values in zip(interventions.parts, predicted, margin, strict=True):
             yield {**of_tap, "part": part, "fraction": fraction}, *values
-
-
-def wilson_interval(n_successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a probability, from `n_successes` of `n` trials."""
-    z = float(ndtri((1 + confidence) / 2))
-    centre = (n_successes + z**2 / 2) / (n + z**2)
-    half = z / (n + z**2) * (n_successes * (n - n_successes) / n + z**2 / 4) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)

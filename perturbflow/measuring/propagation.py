@@ -9,13 +9,14 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import stdtrit
 from torch import Tensor
 
 from perturbflow.classifiers.classifier import Classifier
 from perturbflow.files.images import Array, Images
 from perturbflow.machine.batches import pixels_of, ready_for
 from perturbflow.machine.prefetch import ahead
+from perturbflow.measuring.intervals import summary
+from perturbflow.measuring.margins import check_finite, count_not_finite, margins
 from perturbflow.measuring.metrics import (
     ALL_METRICS,
     METRICS,
@@ -140,13 +141,6 @@ def layer_distances(
     )
 
 
-def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logit of the true class minus the largest of the others, float64 (..., N), of logits (..., N, n_classes)."""
-    true = labels.expand(logits.shape[:-1])[..., None]
-    others = logits.scatter(-1, true, -torch.inf).amax(-1)
-    return logits.gather(-1, true)[..., 0].double() - others.double()
-
-
 def _flattened(maps: Tensor) -> Tensor:
     """(N, ...) -> (N, n_elements), in the order in which they lie in memory: a view. No metric depends on the order."""
     order = sorted(range(1, maps.ndim), key=maps.stride, reverse=True)
@@ -174,35 +168,6 @@ def _of_set(metric: SetMetric, of_taps: Sequence[Sequence[Tensor]]) -> Array:
     """(n_versions, n_taps, 3) of the numbers of each tap's blocks, (n_versions, k) each."""
     values = [[metric.of_blocks(of_version) for of_version in torch.stack(list(blocks), 1).cpu()] for blocks in of_taps]
     return np.array(values).transpose(1, 0, 2)
-
-
-def count_not_finite(logits: Tensor) -> Tensor:
-    """How many images' logits are not finite, int64 (n_versions,), of logits (n_versions, N, n_classes)."""
-    return (~logits.isfinite()).any(-1).sum(1)
-
-
-def check_finite(n_not_finite: Tensor, n_images: int, names: Sequence[str]) -> None:
-    """Raise ValueError where `count_not_finite` found any: the images' distances would be NaN as well."""
-    for name, n_broken in zip(names, n_not_finite.tolist(), strict=True):
-        if n_broken:
-            raise ValueError(
-                f"the classifier's logits are not finite for {n_broken} of {n_images} images ({name}): "
-                "either it has diverged in its training or what made these images has; see their history.csv"
-            )
-
-
-def summary(values: Array, confidence: float = 0.95) -> dict[str, float]:
-    """Mean over images, standard deviation, and the t interval of the mean (as mean, std, ci_low, ci_high).
-
-    Images whose value is NaN, that is undefined, are left out.
-    """
-    values = values[~np.isnan(values)]
-    mean = float(values.mean()) if len(values) else float("nan")
-    if len(values) < 2:
-        return {"mean": mean, "std": float("nan"), "ci_low": float("nan"), "ci_high": float("nan")}
-    std = float(values.std(ddof=1))
-    half = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * std / len(values) ** 0.5
-    return {"mean": mean, "std": std, "ci_low": mean - half, "ci_high": mean + half}
 
 
 def distance_frames(

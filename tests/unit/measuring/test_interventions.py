@@ -11,8 +11,8 @@ from perturbflow.classifiers.architectures import ARCHITECTURES
 from perturbflow.classifiers.building import build_classifier
 from perturbflow.classifiers.classifier import Classifier
 from perturbflow.classifiers.taps import Tap
-from perturbflow.measuring.interventions import Interventions, intervene, intervention_frames, wilson_interval
-from perturbflow.measuring.propagation import summary
+from perturbflow.measuring.intervals import summary, wilson_interval
+from perturbflow.measuring.interventions import Interventions, intervene, intervention_frames
 
 CPU = torch.device("cpu")
 N_IMAGES = 3

@@ -15,16 +15,16 @@ from perturbflow.denoisers.denoised_set import denoise
 from perturbflow.machine.batches import pixels_of
 from perturbflow.measuring import mse as errors
 from perturbflow.measuring import propagation as measuring
+from perturbflow.measuring.intervals import summary
+from perturbflow.measuring.margins import margins
 from perturbflow.measuring.metrics import ALL_METRICS, METRICS
 from perturbflow.measuring.mse import mean_squared_errors
 from perturbflow.measuring.propagation import (
     LayerDistances,
     distance_frames,
     layer_distances,
-    margins,
     prediction_frame,
     sample_rows,
-    summary,
 )
 
 CPU = torch.device("cpu")
