@@ -33,7 +33,8 @@ from perturbflow.classifiers.training import train_classifier
 from perturbflow.denoisers.denoised_set import denoise_to_file
 from perturbflow.denoisers.networks import build_denoiser, load_denoiser, save_denoiser
 from perturbflow.denoisers.training import train_denoiser
-from perturbflow.figures.style import GREY, PALETTE, STYLE, WIDTH, inch_axes, save_figure
+from perturbflow.figures.page import WIDTH, inch_axes
+from perturbflow.figures.style import GREY, PALETTE, STYLE, save_figure
 from perturbflow.files.images import Array, DataSplit, image_writer, open_images, read_columns, read_split, write_split
 from perturbflow.files.provenance import artifact_attributes
 from perturbflow.machine.devices import prepare

@@ -19,26 +19,28 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from perturbflow.figures.style import (
-    GREY,
+from perturbflow.figures.page import (
     MARGIN,
     ROW,
-    RULE,
     SAMPLE,
-    STROKES,
-    STYLE,
     WIDTH,
-    TooManyLinesError,
-    draw_frame_of,
-    draw_line,
     inch_sample,
     inch_stroke,
     inch_text,
     name_positions,
-    set_colors,
     text_width,
-    wording_of,
     wrapped,
+)
+from perturbflow.figures.style import (
+    GREY,
+    RULE,
+    STROKES,
+    STYLE,
+    TooManyLinesError,
+    draw_frame_of,
+    draw_line,
+    set_colors,
+    wording_of,
 )
 from perturbflow.results.reading import RAW, condition_label, label, select
 

@@ -1,12 +1,9 @@
-"""What the figures share: colours, strokes, sizes, the wording of the metrics, and how a figure becomes a file."""
+"""The look of the figures: colours, strokes, fonts, the wording of the metrics, and how a figure becomes a file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import combinations, pairwise
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +11,6 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.lines import Line2D
-from matplotlib.textpath import TextPath
 
 PALETTE = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#000000", "#999999")
 """Okabe and Ito's colours, distinct for colour-blind readers, with grey for their yellow, too pale a line on white.
@@ -64,13 +58,6 @@ STYLE: Any = {
 
 GREY = "#555555"
 RULE = "#cccccc"
-
-# Inches.
-WIDTH = 7.0
-MARGIN = 0.06
-LINE = 0.113  # height of a line of text at 7 points
-ROW = 0.138  # height of a line of text in a legend
-SAMPLE = 0.3  # length of a line's sample
 
 
 class TooManyLinesError(ValueError):
@@ -143,14 +130,6 @@ def save_figure(figure: Figure, path: str | Path, format: str) -> None:
         figure.savefig(path, format=format, dpi=300, metadata=metadata)
 
 
-@cache
-def text_width(words: str, size: float = 7, weight: str = "normal") -> float:
-    """Width in inches of the longest line of `words`."""
-    font = FontProperties(family=STYLE["font.family"], weight=weight)
-    lines = [line for line in words.split("\n") if line.strip()]
-    return max((float(TextPath((0, 0), line, size=size, prop=font).get_extents().x1) / 72 for line in lines), default=0)
-
-
 def draw_line(axes: Axes, line: pd.DataFrame, metric: str, look: Mapping[str, Any]) -> None:
     """Draw <metric>_mean by position, with a band from <metric>_ci_low to <metric>_ci_high."""
     axes.plot(line["position"], line[f"{metric}_mean"], **look)
@@ -175,101 +154,3 @@ def draw_frame_of(axes: Axes, metric: str) -> None:
     if wording.span is not None:
         axes.update_datalim([(1, end) for end in wording.span])
         axes.autoscale_view()
-
-
-def number_positions(axes: Axes, positions: Sequence[int], pitch: float) -> None:
-    """Number the positions, `pitch` inches apart; numbers that would touch are upright."""
-    axes.set_xticks(positions)
-    if _touch(positions, pitch):
-        axes.tick_params(axis="x", labelrotation=90)
-
-
-def name_positions(axes: Axes, positions: Sequence[int], words: Sequence[str], pitch: float) -> None:
-    """Number the positions, `pitch` inches apart, with `words` upright beneath.
-
-    Where not even one line of words fits between two positions, only every second, third, ... is named, the last
-    among them.
-    """
-    step = ceil(LINE / pitch)
-    named = slice((len(positions) - 1) % step, None, step)
-    positions, words = positions[named], words[named]
-    number_positions(axes, positions, pitch)
-    below = axes.secondary_xaxis("bottom")
-    below.set_xticks(positions, words, rotation=90, multialignment="right", linespacing=1.0)
-    below.tick_params(length=0, pad=19 if _touch(positions, pitch) else 15.5, labelcolor=GREY)
-    below.spines["bottom"].set_visible(False)
-
-
-def wrapped(layers: Sequence[str], pitch: float) -> list[str]:
-    """The wording of layers, broken after commas into as many lines as fit upright between neighbours.
-
-    pitch: inches between two layers.
-    """
-    parts = [layer.split(", ") for layer in layers]
-    words = []
-    for number, own in enumerate(parts):
-        beside = parts[max(0, number - 1) : number] + parts[number + 1 : number + 2]
-        room = 2 * pitch / LINE - 1 if all(len(other) == 1 for other in beside) else pitch / LINE
-        words.append(_in_lines(own, max(1, int(room))))
-    return words
-
-
-def _in_lines(parts: Sequence[str], n_lines: int) -> str:
-    """`parts` in at most `n_lines`, the longest as short as can be."""
-    ways = (
-        ",\n".join(", ".join(parts[start:end]) for start, end in pairwise((0, *breaks, len(parts))))
-        for breaks in combinations(range(1, len(parts)), min(n_lines, len(parts)) - 1)
-    )
-    return min(ways, key=text_width)
-
-
-def _touch(positions: Sequence[int], pitch: float) -> bool:
-    return text_width(str(max(positions))) + 0.05 > pitch
-
-
-def inch_axes(figure: Figure, left: float, bottom: float, width: float, height: float, **settings: Any) -> Axes:
-    """Axes at (left, bottom) inches from the figure's bottom left corner."""
-    across, up = figure.get_size_inches()
-    return figure.add_axes((left / across, bottom / up, width / across, height / up), **settings)
-
-
-def inch_text(figure: Figure, x: float, y: float, words: str, **style: Any) -> None:
-    """Text whose line is centred at (x, y) inches from the figure's bottom left corner."""
-    figure.text(x, y, words, transform=figure.dpi_scale_trans, **{"va": "center_baseline", **style})
-
-
-def inch_stroke(figure: Figure, x: Sequence[float], y: float, **style: Any) -> None:
-    """A horizontal stroke through the points x at height y, in inches."""
-    figure.add_artist(Line2D(list(x), [y] * len(x), transform=figure.dpi_scale_trans, **style))
-
-
-def inch_sample(figure: Figure, left: float, y: float, length: float, look: Mapping[str, Any]) -> None:
-    """A sample of a line, with its marker in the middle."""
-    inch_stroke(figure, [left, left + length / 2, left + length], y, **look, markevery=[1])
-
-
-class Key:
-    """Samples of lines with their names, row by row in a given width; sizes in inches."""
-
-    def __init__(self, looks: Mapping[str, Mapping[str, Any]], width: float) -> None:
-        self._rows: list[list[tuple[float, str, Mapping[str, Any]]]] = []
-        right = width
-        for words, look in looks.items():
-            entry = SAMPLE + 0.05 + text_width(words)
-            if right + entry > width:
-                self._rows.append([])
-                right = 0.0
-            self._rows[-1].append((right, words, look))
-            right += entry + 0.18
-
-    @property
-    def height(self) -> float:
-        return ROW * len(self._rows)
-
-    def draw(self, figure: Figure, left: float, top: float) -> None:
-        """Draw it with its top left corner at (left, top) inches from the figure's bottom left corner."""
-        for number, row in enumerate(self._rows):
-            y = top - ROW * (number + 0.5)
-            for start, words, look in row:
-                inch_sample(figure, left + start, y, SAMPLE, look)
-                inch_text(figure, left + start + SAMPLE + 0.05, y, words)

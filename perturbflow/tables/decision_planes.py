@@ -1,9 +1,4 @@
-"""What a perturbation does to a feature map, beyond its size: two tables of a run, with intervals over images.
-
-`decision_planes` measures Figure 4 of the paper: whether the logits move along the clean logits or turn away from
-them. `amplification` compares the path of an adversary through a classifier with that of noise of the same norm.
-Intervals are 95% bootstrap intervals of the mean over images (`perturbflow.results.bootstrap`).
-"""
+"""Figure 4 of the paper, measured: whether the logits move along the clean logits or turn away from them."""
 
 from __future__ import annotations
 
@@ -15,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from perturbflow.results.bootstrap import Array, by_image, interval, resampled_means
-from perturbflow.results.reading import RAW, MissingResultError, condition_label, label, select
-from perturbflow.tables.rows import Table, markdown_table, three_significant, with_interval
+from perturbflow.results.reading import RAW, MissingResultError, condition_label, label
+from perturbflow.tables.markdown import markdown_table, with_interval
+from perturbflow.tables.rows import SET_AND_CONDITION, refuse_missing, rows_of_classifier
+from perturbflow.tables.table import Table
 
 PAPER_PLANES = {
     "resnetv2_50": "radial",
@@ -29,7 +26,6 @@ PAPER_PLANES = {
 
 _AT_LOGITS = ["along_share", "norm_change", "angle"]
 _MARGINS = ["margin_clean", "margin_change"]
-_VERSION = ["adversarial_set", "denoiser"]
 
 
 def decision_planes(
@@ -67,7 +63,7 @@ def decision_planes(
     rows = []
     for classifier in classifiers:
         measured = _logits(distances_images, predictions, classifier)
-        matrices = [by_image(measured, _VERSION, quantity) for quantity in [*_AT_LOGITS, *_MARGINS]]
+        matrices = [by_image(measured, SET_AND_CONDITION, quantity) for quantity in [*_AT_LOGITS, *_MARGINS]]
         samples = resampled_means(np.stack(matrices, axis=-1))
         low, high = interval(samples)
         n_images: Array = matrices[0].notna().sum().to_numpy()
@@ -76,7 +72,7 @@ def decision_planes(
         for name in attacks:
             own_controls = [control for control, of in controls.items() if of == name]
             for condition in conditions:
-                _refuse_missing(number, classifier, [name, *own_controls], condition)
+                refuse_missing(number, classifier, [name, *own_controls], condition)
                 this = number[name, condition]
                 row: dict[str, Any] = {
                     "classifier": classifier,
@@ -98,10 +94,10 @@ def decision_planes(
 
 def _logits(distances_images: pd.DataFrame, predictions: pd.DataFrame, classifier: str) -> pd.DataFrame:
     """A row a set, condition and image of `classifier`: what decision_planes averages; NaN throughout if unchanged."""
-    maps = _of_classifier(distances_images, "distances/{}/*_images.csv.gz", ["position", *_AT_LOGITS], classifier)
+    maps = rows_of_classifier(distances_images, "distances/{}/*_images.csv.gz", ["position", *_AT_LOGITS], classifier)
     logits = maps[maps["position"] == maps["position"].max()]
-    margins = _of_classifier(predictions, "predictions/{}/*.csv.gz", ["margin_clean", "margin"], classifier)
-    keys = [*_VERSION, "index"]
+    margins = rows_of_classifier(predictions, "predictions/{}/*.csv.gz", ["margin_clean", "margin"], classifier)
+    keys = [*SET_AND_CONDITION, "index"]
     both = logits[[*keys, *_AT_LOGITS]].merge(
         margins[[*keys, "margin_clean", "margin"]], on=keys, how="left", validate="one_to_one"
     )
@@ -116,100 +112,10 @@ def _logits(distances_images: pd.DataFrame, predictions: pd.DataFrame, classifie
     return both
 
 
-def _of_classifier(frame: pd.DataFrame, file: str, columns: list[str], classifier: str) -> pd.DataFrame:
-    needed = [*_VERSION, "index", *columns]
-    return select(frame, file.format(classifier), needed, classifier=classifier)
-
-
-def _refuse_missing(found: Mapping[Any, Any], classifier: str, sets: Sequence[str], condition: str) -> None:
-    for name in sets:
-        if (name, condition) not in found:
-            raise MissingResultError(
-                f"distances/{classifier}/{name}_images.csv.gz has no row with denoiser={condition}; delete it and run "
-                "the rule that makes it."
-            )
-
-
 def _plane(low: float, high: float) -> str:
     if low > 0.5:
         return "tangential"
     return "radial" if high < 0.5 else "undecided"
-
-
-def amplification(
-    distances_images: pd.DataFrame, classifiers: Sequence[str], denoisers: Sequence[str], controls: Mapping[str, str]
-) -> pd.DataFrame:
-    """What an adversary's perturbation grows by, layer by layer, beyond noise of the same norm.
-
-    distances_images: rows of distances/<classifier>/<set>_images.csv.gz. controls: by control set, the set whose norms
-    it has. One row a classifier, control, condition and position, in this order:
-
-    classifier
-    control, adversarial_set    the noise, and the set that it is compared with
-    denoiser, position
-    n_images                    images that both perturb; the others are left out
-    amplification               geometric mean over the images of the adversary's relative error over its control's
-    amplification_ci_low, _ci_high
-    relative_error_mean         of the adversaries, ||v - v_clean|| / ||v_clean||
-    relative_error_control_mean
-
-    Without a denoiser both enter the classifier with the same norm. Behind one they do not: the ratio then holds what
-    the denoiser leaves of each. Raises MissingResultError for rows or columns that the frame lacks.
-    """
-    return pd.concat(
-        [
-            _amplification_of(
-                _of_classifier(
-                    distances_images, "distances/{}/*_images.csv.gz", ["position", "relative_error"], classifier
-                ),
-                classifier,
-                [RAW, *denoisers],
-                controls,
-            )
-            for classifier in classifiers
-        ],
-        ignore_index=True,
-    )
-
-
-def _amplification_of(
-    maps: pd.DataFrame, classifier: str, conditions: Sequence[str], controls: Mapping[str, str]
-) -> pd.DataFrame:
-    errors = by_image(maps, [*_VERSION, "position"], "relative_error")
-    positions = sorted(maps["position"].unique())
-    found = {version[:2]: None for version in errors.columns}
-    pairs = [(control, name, condition) for control, name in controls.items() for condition in conditions]
-    for control, name, condition in pairs:
-        _refuse_missing(found, classifier, [control, name], condition)
-
-    def stacked(which: int) -> Array:
-        columns = [(pair[which], pair[2], position) for pair in pairs for position in positions]
-        return errors[columns].to_numpy()
-
-    control_errors, adversary_errors = stacked(0), stacked(1)
-    in_both = (np.minimum(adversary_errors, control_errors) > 0) & np.isfinite(adversary_errors + control_errors)
-    ratios = np.divide(adversary_errors, control_errors, out=np.full(in_both.shape, np.nan), where=in_both)
-    samples = resampled_means(np.log(ratios))
-    low, high = interval(samples)
-    with np.errstate(invalid="ignore"):
-        means = [
-            np.where(in_both, kind, 0).sum(axis=0) / in_both.sum(axis=0) for kind in (adversary_errors, control_errors)
-        ]
-    return pd.DataFrame(
-        {
-            "classifier": classifier,
-            "control": np.repeat([pair[0] for pair in pairs], len(positions)),
-            "adversarial_set": np.repeat([pair[1] for pair in pairs], len(positions)),
-            "denoiser": np.repeat([pair[2] for pair in pairs], len(positions)),
-            "position": positions * len(pairs),
-            "n_images": in_both.sum(axis=0),
-            "amplification": np.exp(samples[0]),
-            "amplification_ci_low": np.exp(low),
-            "amplification_ci_high": np.exp(high),
-            "relative_error_mean": means[0],
-            "relative_error_control_mean": means[1],
-        }
-    )
 
 
 def _intervals(table: pd.DataFrame, quantity: str, form: Callable[[float], str]) -> list[str]:
@@ -246,53 +152,11 @@ def decision_planes_markdown(table: pd.DataFrame) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def amplification_markdown(table: pd.DataFrame) -> str:
-    """The amplification as Markdown: a part a classifier, one row a control and condition."""
-    parts = [
-        "**Amplification**: how many times larger the relative error of an adversary is than that of noise of the same "
-        "norm, image by image (geometric mean and its 95% interval). Beside the largest: its layer's position."
-    ]
-    for classifier, rows in table.groupby("classifier", sort=False):
-        lines = []
-        for (name, control, denoiser), line in rows.groupby(["adversarial_set", "control", "denoiser"], sort=False):
-            known = line.dropna(subset="amplification")
-            largest = known.loc[[known["amplification"].idxmax()]] if len(known) else line.iloc[:1]
-            at = f" at {largest['position'].iloc[0]}" if len(known) else ""
-            lines.append(
-                [
-                    label(str(name)),
-                    label(str(control)),
-                    condition_label(str(denoiser)),
-                    _amplified(line.iloc[0]),
-                    _amplified(largest.iloc[0]) + at,
-                    _amplified(line.iloc[-2:].iloc[0]),
-                    _amplified(line.iloc[-1]),
-                ]
-            )
-        heads = ["Adversarial set", "Control", "Condition", "First", "Largest", "Before the logits", "Logits"]
-        columns = list(zip(heads, zip(*lines, strict=True), strict=True))
-        parts.append(f"**{label(str(classifier))}**\n\n{markdown_table(columns, n_text_columns=3)}")
-    return "\n\n".join(parts) + "\n"
-
-
-def _amplified(row: pd.Series[Any]) -> str:
-    return with_interval(
-        row["amplification"], row["amplification_ci_low"], row["amplification_ci_high"], form=three_significant
-    )
-
-
-_KEYS = ["denoiser", "index"]
-
-TABLES = {
-    "decision_planes": Table(
-        decision_planes,
-        decision_planes_markdown,
-        {
-            "distances_images": [*_KEYS, "position", *_AT_LOGITS],
-            "predictions": [*_KEYS, "margin_clean", "margin"],
-        },
-    ),
-    "amplification": Table(
-        amplification, amplification_markdown, {"distances_images": [*_KEYS, "position", "relative_error"]}
-    ),
-}
+TABLE = Table(
+    decision_planes,
+    decision_planes_markdown,
+    {
+        "distances_images": ["denoiser", "index", "position", *_AT_LOGITS],
+        "predictions": ["denoiser", "index", "margin_clean", "margin"],
+    },
+)

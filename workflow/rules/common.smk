@@ -27,6 +27,12 @@ def code(script):
     return source_digests(root / "workflow/scripts" / script, root)
 
 
+def code_of_module(name):
+    """As `code`, of a module of the package that a script is given by its import path."""
+    root = Path(workflow.basedir)
+    return source_digests(root / f"{name.replace('.', '/')}.py", root)
+
+
 def code_of_network(script, architecture):
     """As `code`, with the file of a network of the user's own, which is named by its import path."""
     file = source_file(architecture) if ":" in architecture else None

@@ -41,7 +41,7 @@ PAPERS_SETS = [name for name in SETS if name in ("fgsm_v1", "fgsm_v2", "ifgsm_v1
 # over an input stands in the params.
 NAMED_TO_CLAIMS = PAPERS_SETS or SETS[:1]
 
-# Of each table the inputs and params, named as the arguments of its function in perturbflow/tables/rows.py.
+# Of each table the inputs and params, named as the arguments of its function in perturbflow/tables.
 TABLES = {
     "table1": (
         {"paper": paper("table1"), "mse": MSE, "accuracy": of_sets(ACCURACY, [TABLE1["classifier"]])},
@@ -92,7 +92,10 @@ TABLES["claims"] = (
 )
 
 
-SCRIPTS = {"decision_planes": "geometry_tables.py", "amplification": "geometry_tables.py", "claims": "claims.py"}
+def module_of(table):
+    """The module that makes a table, whose code no other table depends on."""
+    return "perturbflow.tables.claims.table" if table == "claims" else f"perturbflow.tables.{table}"
+
 
 for table, (inputs, settings) in TABLES.items():
 
@@ -124,7 +127,7 @@ for table, (inputs, settings) in TABLES.items():
             runtime=minutes("table"),
         params:
             **settings,
-            script=SCRIPTS.get(table, "tables.py"),
-            code={**code(SCRIPTS.get(table, "tables.py")), **digests(of_the_paper(inputs))},
+            table=f"{module_of(table)}:TABLE",
+            code={**code("table.py"), **code_of_module(module_of(table)), **digests(of_the_paper(inputs))},
         script:
-            "../scripts/{params.script}"  # read when the job runs, where a name of the loop would be the last one
+            "../scripts/table.py"

@@ -1,6 +1,6 @@
 """Draw which part of a perturbation, at which layer, does the damage, as SVG and PNG."""
 
-from perturbflow.figures.decision_planes import intervention_figure
+from perturbflow.figures.interventions import intervention_figure
 from perturbflow.figures.style import save_figure
 from perturbflow.files.whole import whole_file
 from perturbflow.machine.job import run_job

@@ -13,7 +13,8 @@ from matplotlib.collections import FillBetweenPolyCollection, LineCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from perturbflow.figures.decision_planes import geometry_figure, intervention_figure
+from perturbflow.figures.decision_planes import geometry_figure
+from perturbflow.figures.interventions import intervention_figure
 from perturbflow.figures.style import STYLE, save_figure
 from perturbflow.results.reading import MissingResultError, read_results
 

@@ -14,17 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
+from perturbflow.figures.page import LINE, wrapped
 from perturbflow.figures.propagation import propagation_figure
-from perturbflow.figures.style import (
-    LINE,
-    PALETTE,
-    STYLE,
-    TooManyLinesError,
-    save_figure,
-    set_colors,
-    wording_of,
-    wrapped,
-)
+from perturbflow.figures.style import PALETTE, STYLE, TooManyLinesError, save_figure, set_colors, wording_of
 from perturbflow.planning.config import metric_names
 from perturbflow.results.reading import MissingResultError
 

@@ -204,4 +204,4 @@ def test_what_is_no_python_file_has_none(home, module):
 
 
 def test_the_repository_counts_as_the_users(repository):
-    assert source_file("perturbflow.attacks.gradient_sign:FGSM") == repository / "perturbflow" / "attacks.py"
+    assert source_file("perturbflow.attacks.gradient_sign:FGSM") == repository / "perturbflow/attacks/gradient_sign.py"

@@ -335,7 +335,7 @@ def test_the_processes_end_with_the_job(tmp_path, repository, number):
     """However that ends: they would go on writing into files that its successor makes."""
     paths = os.pathsep.join([str(repository), str(HERE.parent)])
     job = subprocess.Popen(
-        [sys.executable, "-c", "from test_parallel import *; run_on_devices(tell_and_wait, 'cpu', 2, 2)"],
+        [sys.executable, "-c", "from test_processes import *; run_on_devices(tell_and_wait, 'cpu', 2, 2)"],
         env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

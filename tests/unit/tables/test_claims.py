@@ -10,7 +10,7 @@ import pytest
 
 from perturbflow.results.bootstrap import N_RESAMPLES
 from perturbflow.results.reading import read_results
-from perturbflow.tables.claims.statements import (
+from perturbflow.tables.claims.claim import (
     CLAIMS,
     COSD,
     MODIFIED_CLASSIFIERS,
@@ -18,10 +18,9 @@ from perturbflow.tables.claims.statements import (
     PAPER_CLASSIFIERS,
     PAPER_DENOISERS,
     PAPER_SETS,
-    TABLES,
     Region,
-    claims,
 )
+from perturbflow.tables.claims.table import TABLE, claims
 from tests.unit.tables.test_paper import parse_markdown
 
 ROOT = Path(__file__).parents[3]
@@ -334,7 +333,7 @@ def test_not_measured_without_a_metric_or_without_anything() -> None:
     empty = {name: read_results([]) for name in ("distances_images", "layers", "predictions", "mse_images")}
     nothing = claims(**empty, **PAPER, classifiers=["mine"], adversarial_sets=["own_set"], denoisers=[])
     assert set(nothing["verdict"]) == {"not measured"}
-    assert "not measured: adversarial set fgsm_v1 or" in TABLES["claims"].markdown(nothing)
+    assert "not measured: adversarial set fgsm_v1 or" in TABLE.markdown(nothing)
 
 
 def test_sets_beyond_the_papers_are_left_aside(paper_like: pd.DataFrame) -> None:
@@ -360,7 +359,7 @@ def test_claims_are_put_to_others_as_well(paper_like: pd.DataFrame) -> None:
     assert row(table, "denoisers_bring_back_part_of_the_accuracy", "mine, lgd")["verdict"] == "holds"
     assert row(table, "resnetv2_50_gains_most", "resnetv2_50, lgd")["verdict"] == "holds"
     assert row(table, "cosd_fades_at_the_last_layer", "mine")["verdict"] == "holds"
-    first, second, *_ = TABLES["claims"].markdown(table).split("\n\n")
+    first, second, *_ = TABLE.markdown(table).split("\n\n")
     assert first == f"**Claims of the paper:** holds {len(paper_like)}, fails 0, undecided 0, not measured 0."
     assert f"holds {(others['verdict'] == 'holds').sum()}," in second
 
@@ -385,7 +384,7 @@ def test_markdown(paper_like: pd.DataFrame) -> None:
         nan,
         nan,
     ]
-    text = TABLES["claims"].markdown(table)
+    text = TABLE.markdown(table)
     first, _, counts, *claim_parts = text.split("\n\n")
     assert first == f"**Claims of the paper:** holds {len(table) - 1}, fails 0, undecided 0, not measured 1."
     count_rows = parse_markdown(counts)
@@ -408,7 +407,7 @@ def test_markdown(paper_like: pd.DataFrame) -> None:
 
 def test_columns_are_all_that_is_used(paper_like: pd.DataFrame) -> None:
     settings = study()
-    for name, columns in TABLES["claims"].columns.items():
+    for name, columns in TABLE.columns.items():
         shared = {"classifier", "adversarial_set"} & set(settings[name].columns)
         settings[name] = settings[name][[column for column in settings[name] if column in {*columns, *shared}]]
     pd.testing.assert_frame_equal(claims(**settings, **PAPER), paper_like)

@@ -6,8 +6,11 @@ import pytest
 
 from perturbflow.results.bootstrap import N_RESAMPLES, by_image, interval, resampled_means
 from perturbflow.results.reading import MissingResultError
-from perturbflow.tables.decision_planes import TABLES, amplification, decision_planes
-from perturbflow.tables.rows import three_significant
+from perturbflow.tables import amplification as amplification_table
+from perturbflow.tables import decision_planes as decision_planes_table
+from perturbflow.tables.amplification import amplification
+from perturbflow.tables.decision_planes import decision_planes
+from perturbflow.tables.markdown import three_significant
 from tests.unit.tables.test_paper import parse_markdown
 
 CONTROLS = {"sign": "attack", "gaussian": "attack"}
@@ -85,7 +88,7 @@ def test_decision_planes_values() -> None:
 
 
 def test_decision_planes_markdown() -> None:
-    text = TABLES["decision_planes"].markdown(planes())
+    text = decision_planes_table.TABLE.markdown(planes())
     _, first, second = text.split("\n\n**")
     assert first.startswith("ResNet V2-50** (the paper: radial)\n")
     assert second.startswith("mine**\n")
@@ -109,7 +112,7 @@ def test_decision_planes_without_controls_or_changes() -> None:
     assert row["n_images"] == 0
     assert np.isnan(row["margin_change_mean"])
     assert row["verdict"] == "undecided"
-    assert "Noise" not in TABLES["decision_planes"].markdown(table).split("\n\n")[-1]
+    assert "Noise" not in decision_planes_table.TABLE.markdown(table).split("\n\n")[-1]
 
 
 def test_decision_planes_name_what_is_missing() -> None:
@@ -171,7 +174,7 @@ def test_amplification_markdown() -> None:
     distances.loc[(distances["adversarial_set"] == "attack") & (distances["position"] == 2), "relative_error"] *= 5
     table = amplification(distances, CLASSIFIERS, ["unet"], CONTROLS)
     table.loc[table["denoiser"] == "unet", ["amplification", "amplification_ci_low", "amplification_ci_high"]] = np.nan
-    _, first, second = TABLES["amplification"].markdown(table).split("\n\n**")
+    _, first, second = amplification_table.TABLE.markdown(table).split("\n\n**")
     assert first.startswith("ResNet V2-50**")
     assert parse_markdown(second) == [
         ["Adversarial set", "Control", "Condition", "First", "Largest", "Before the logits", "Logits"],

@@ -27,7 +27,6 @@ TABLE = {"pandas"}
 MAY_IMPORT = {
     "adaptive_adversarial": ATTACK,
     "adversarial": ATTACK,
-    "claims": TABLE,
     "classifier": TRAINING,
     "control": set(),
     "data": set(),
@@ -36,7 +35,6 @@ MAY_IMPORT = {
     "figure": FIGURE,
     "foolbox_adversarial": ATTACK,
     "geometry_figure": FIGURE,
-    "geometry_tables": TABLE,
     "guided_denoiser": TRAINING,
     "intervene": MEASURING,
     "intervention_figure": FIGURE,
@@ -44,7 +42,7 @@ MAY_IMPORT = {
     "join_denoised": set(),
     "mean_squared_error": TABLE,
     "measure": MEASURING,
-    "tables": TABLE,
+    "table": TABLE,
 }
 
 

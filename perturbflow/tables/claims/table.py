@@ -1,0 +1,203 @@
+"""The table of the paper's claims, with what a run says to each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from math import isnan
+
+import numpy as np
+import pandas as pd
+
+from perturbflow.results.bootstrap import interval
+from perturbflow.results.reading import RAW, label
+from perturbflow.tables.claims.claim import (
+    CLAIMS,
+    COSD,
+    MODIFIED_CLASSIFIERS,
+    NED,
+    PAPER_CLASSIFIERS,
+    PAPER_DENOISERS,
+    PAPER_SETS,
+    VERDICTS,
+    Claim,
+    NotMeasuredError,
+    Scope,
+)
+from perturbflow.tables.claims.evidence import PaperEvidence, RunEvidence, tap_positions
+from perturbflow.tables.claims.statements import COSD_STAYS
+from perturbflow.tables.markdown import markdown_table, three_significant, with_interval
+from perturbflow.tables.table import Table
+
+_OF_PAPER = {*PAPER_CLASSIFIERS, *MODIFIED_CLASSIFIERS, *PAPER_SETS, *PAPER_DENOISERS}
+
+
+def _names(classifiers: Sequence[str], denoisers: Sequence[str]) -> dict[str, list[str]]:
+    """What "every" means: the paper's and the run's own."""
+    every_classifier = list(dict.fromkeys([*PAPER_CLASSIFIERS, *classifiers]))
+    return {
+        "every classifier": every_classifier,
+        "every classifier whose COS-D fades": [name for name in every_classifier if name not in COSD_STAYS],
+        "every denoiser": list(dict.fromkeys([*PAPER_DENOISERS, *denoisers])),
+    }
+
+
+def claims(
+    distances_images: pd.DataFrame,
+    layers: pd.DataFrame,
+    predictions: pd.DataFrame,
+    mse_images: pd.DataFrame,
+    paper3: pd.DataFrame,
+    paper4: pd.DataFrame,
+    paper5: pd.DataFrame,
+    paper7: pd.DataFrame,
+    classifiers: Sequence[str],
+    adversarial_sets: Sequence[str],
+    denoisers: Sequence[str],
+) -> pd.DataFrame:
+    """What a run says to each claim of the paper.
+
+    distances_images, predictions, mse_images: rows of distances/<classifier>/<set>_images.csv.gz,
+    predictions/<classifier>/<set>.csv.gz and mse/<set>_images.csv.gz; without rows where a run has none. layers: rows
+    of distances/<classifier>/<set>.csv, of one set a classifier, for the wording of each position. paper3 to paper7:
+    the paper's tables of that number. Sets other than the paper's are left aside. One row a claim and subject:
+
+    claim, statement
+    subject             the classifiers, denoisers and sets that it is about, joined by ", "
+    of_paper            whether the paper has all of these; else its claim is put to others
+    adversarial_sets    the sets that the effect is pooled over, likewise; fewer than the claim's where a run lacks some
+    effect, ci_low, ci_high     with its 95% bootstrap interval over images; the statement has the unit
+    effect_paper        the same from the paper's tables, where they give it
+    inequality          where the paper says that the effect lies
+    verdict             "holds" (the whole interval lies there), "fails" (all of it lies outside), "undecided", or
+                        "not measured"
+    note                what is missing, or why there is no interval
+
+    An effect with nothing to divide by, such as the share of no loss, is undecided.
+    """
+    sets = [name for name in PAPER_SETS if name in adversarial_sets]
+    conditions = (RAW, *(name for name in PAPER_DENOISERS if name in denoisers))
+    taps = tap_positions(layers)
+    run = RunEvidence(distances_images, predictions, mse_images, sets)
+    paper = PaperEvidence(paper3, paper4, paper5, paper7)
+    names = _names(classifiers, denoisers)
+    rows = []
+    for claim in CLAIMS:
+        pooled = tuple(name for name in claim.adversarial_sets if name in sets)
+        scope = Scope(pooled, conditions, taps)
+        for subject in product(*(names[part] if isinstance(part, str) else part for part in claim.subject)):
+            own_set = [name for name in subject if name in PAPER_SETS]
+            rows.append(
+                {
+                    "claim": claim.name,
+                    "statement": claim.statement,
+                    "subject": ", ".join(subject),
+                    "of_paper": set(subject) <= _OF_PAPER,
+                    "adversarial_sets": ", ".join(own_set or pooled),
+                    **_measured(claim, run, scope, subject),
+                    "effect_paper": _effect_of_paper(claim, paper, scope, subject),
+                    "inequality": str(claim.region),
+                }
+            )
+    order = ["claim", "statement", "subject", "of_paper", "adversarial_sets", "effect", "ci_low", "ci_high"]
+    return pd.DataFrame(rows)[[*order, "effect_paper", "inequality", "verdict", "note"]]
+
+
+def _measured(claim: Claim, run: RunEvidence, scope: Scope, subject: tuple[str, ...]) -> dict[str, object]:
+    """A row's effect, interval, verdict and note."""
+    nothing = {"effect": np.nan, "ci_low": np.nan, "ci_high": np.nan, "verdict": "not measured"}
+    if not scope.adversarial_sets:
+        return {**nothing, "note": f"adversarial set {' or '.join(claim.adversarial_sets)}"}
+    try:
+        samples = claim.effect(run, scope, *subject)
+    except NotMeasuredError as error:
+        return {**nothing, "note": str(error)}
+    low, high = interval(samples)
+    undefined = np.isnan(samples[1:]).mean()
+    return {
+        "effect": samples[0],
+        "ci_low": low,
+        "ci_high": high,
+        "verdict": claim.region.verdict(float(low), float(high)),
+        "note": f"undefined in {undefined:.1%} of the resamples" if undefined else None,
+    }
+
+
+def _effect_of_paper(claim: Claim, paper: PaperEvidence, scope: Scope, subject: tuple[str, ...]) -> float:
+    if not scope.adversarial_sets:
+        return float("nan")
+    try:
+        return float(claim.effect(paper, scope, *subject)[0])
+    except NotMeasuredError:
+        return float("nan")
+
+
+def claims_markdown(table: pd.DataFrame) -> str:
+    """The claims as Markdown: how many hold, claim by claim and in all, then each claim with its rows."""
+    own = table[table["of_paper"]]
+    parts = [f"**Claims of the paper:** {_counts(own['verdict'])}."]
+    others = table[~table["of_paper"]]
+    if len(others):
+        parts.append(f"Put to classifiers and denoisers that are not the paper's: {_counts(others['verdict'])}.")
+    parts.append(
+        "A claim holds where the whole 95% interval (bootstrap over images) lies where the paper says, fails where all "
+        "of it lies elsewhere, and is undecided in between."
+    )
+    per_claim = [(str(claim), rows) for claim, rows in table.groupby("claim", sort=False)]
+    counts = [("Claim", [f"`{claim}`" for claim, _ in per_claim])] + [
+        (verdict.capitalize(), [str((rows["verdict"] == verdict).sum() or "") for _, rows in per_claim])
+        for verdict in VERDICTS
+    ]
+    parts.append(markdown_table(counts))
+    for claim, rows in per_claim:
+        columns = [
+            ("Subject", [_labels(subject) for subject in rows["subject"]]),
+            ("Verdict", [_verdict(*row) for row in zip(rows["verdict"], rows["note"], strict=True)]),
+            (
+                "Effect",
+                [_effect(*row) for row in zip(rows["effect"], rows["ci_low"], rows["ci_high"], strict=True)],
+            ),
+            ("Claimed", list(rows["inequality"])),
+            ("Paper", [_number(effect) for effect in rows["effect_paper"]]),
+        ]
+        pooled = rows["adversarial_sets"].unique()
+        over = f" Over {_labels(pooled[0])}." if len(pooled) == 1 and pooled[0] else ""
+        text = f"`{claim}`: {rows['statement'].iloc[0]}{over}"
+        parts.append(f"{text}\n\n{markdown_table(columns, n_text_columns=2)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _counts(verdicts: pd.Series[str]) -> str:
+    return ", ".join(f"{verdict} {(verdicts == verdict).sum()}" for verdict in VERDICTS)
+
+
+def _labels(names: str) -> str:
+    return ", ".join(label(name) for name in names.split(", "))
+
+
+def _effect(effect: float, low: float, high: float) -> str:
+    return _number(effect) if isnan(low) else with_interval(effect, low, high, form=_number)
+
+
+def _number(value: float) -> str:
+    if isnan(value):
+        return ""
+    return f"-{three_significant(-value)}" if value < 0 else three_significant(value)
+
+
+def _verdict(verdict: str, note: str | None) -> str:
+    return verdict if pd.isna(note) else f"{verdict}: {note}"
+
+
+_KEYS = ["denoiser", "index"]
+
+TABLE = Table(
+    claims,
+    claims_markdown,
+    {
+        "distances_images": [*_KEYS, "position", NED, COSD],
+        "layers": ["classifier", "position", "layer"],
+        "predictions": [*_KEYS, "label", "predicted_clean", "predicted"],
+        "mse_images": [*_KEYS, "split", "mse_px2"],
+    },
+)

@@ -1,0 +1,65 @@
+"""Tables as Markdown, and numbers as they stand in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from math import isnan
+
+import pandas as pd
+
+from perturbflow.results.reading import label
+
+
+def three_significant(value: float) -> str:
+    """`value` with three significant digits: 0.0512, 6.02, 13.4, 1230."""
+    text = f"{value:#.3g}"
+    return f"{value:.0f}" if text.endswith(".") or (value >= 1000 and "e" in text) else text
+
+
+def with_interval(value: float, low: float, high: float, *, form: Callable[[float], str]) -> str:
+    """`value [low, high]`; empty where there is no value."""
+    return "" if isnan(value) else f"{form(value)} [{form(low)}, {form(high)}]"
+
+
+def percent(value: float) -> str:
+    """`value`, a number of percent, with two decimals."""
+    return f"{value:.2f}"
+
+
+def short_percent(value: float) -> str:
+    """`value`, a number of percent, with one decimal."""
+    return f"{value:.1f}"
+
+
+def _beside(ours: float, paper: float, form: Callable[[float], str], paper_form: str) -> str:
+    """`ours (paper)`, or ours alone where the paper has no number; empty where we have none either."""
+    if isnan(ours):
+        return ""
+    return form(ours) if isnan(paper) else f"{form(ours)} ({paper:{paper_form}})"
+
+
+def cells_beside_paper(
+    table: pd.DataFrame, column: str, form: Callable[[float], str], paper_form: str = "g"
+) -> list[str]:
+    """The cells of a column, `ours (paper)` where the paper has a number."""
+    pairs = zip(table[column], table[f"{column}_paper"], strict=True)
+    return [_beside(ours, paper, form, paper_form) for ours, paper in pairs]
+
+
+def labels(names: Iterable[str]) -> list[str]:
+    """What the tables call each name."""
+    return [label(name) for name in names]
+
+
+def markdown_table(columns: Sequence[tuple[str, Sequence[str]]], n_text_columns: int = 1) -> str:
+    """A table of (head, cells) columns: text columns to the left, then numbers to the right."""
+    heads = [head for head, _ in columns]
+    body = pd.DataFrame(list(zip(*(cells for _, cells in columns), strict=True)), columns=heads)
+    alignment = ["left"] * n_text_columns + ["right"] * (len(columns) - n_text_columns)
+    return body.to_markdown(index=False, disable_numparse=True, colalign=alignment)
+
+
+def captioned_table(caption: str, columns: Sequence[tuple[str, Sequence[str]]], n_text_columns: int = 1) -> str:
+    """A table beneath its caption."""
+    table = markdown_table(columns, n_text_columns)
+    return f"{caption} In parentheses: the paper's number on TinyImageNet, where it has one.\n\n{table}\n"

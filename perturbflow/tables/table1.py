@@ -1,0 +1,87 @@
+"""Table 1 of the paper: the size of the perturbation and the accuracy it leaves, without and with a denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from perturbflow.results.reading import RAW, label
+from perturbflow.tables.markdown import captioned_table, cells_beside_paper, labels, percent, three_significant
+from perturbflow.tables.rows import accuracy_row, mse_row, paper_number
+from perturbflow.tables.table import Table
+
+PAPER_TABLE1 = {"classifier": "inception_resnet_v2", "denoiser": "fusionnet"}
+"""Whose numbers the paper's Table 1 holds (its caption says so; the table itself has no such column)."""
+
+
+def table1(
+    mse: pd.DataFrame,
+    accuracy: pd.DataFrame,
+    paper: pd.DataFrame,
+    adversarial_sets: Sequence[str],
+    classifier: str,
+    denoiser: str,
+) -> pd.DataFrame:
+    """Table 1: the size of the perturbation and the accuracy it leaves, without and with a denoiser; validation.
+
+    mse: rows of mse/<set>.csv. accuracy: rows of accuracy/<classifier>/<set>.csv. One row a set:
+
+    adversarial_set, classifier, denoiser, n_images
+    mse_adversarial_px2     mean squared error of the adversaries against the clean images, pixels squared
+    mse_denoised_px2        the same after the denoiser
+    top1_adversarial_pct    the classifier's top-1 accuracy on the adversaries, percent
+    top1_denoised_pct       the same after the denoiser
+    <each of the four>paper_number
+
+    The paper's numbers are for one classifier and one denoiser, `PAPER_TABLE1`; for others they stay empty.
+    Raises MissingResultError for a row that the frames lack.
+    """
+    same_classifier = classifier == PAPER_TABLE1["classifier"]
+    same_denoiser = denoiser == PAPER_TABLE1["denoiser"]
+
+    def comparable_number(name: str, column: str, comparable: bool) -> float:
+        return paper_number(paper, column, adversarial_set=name) if comparable else float("nan")
+
+    rows = []
+    for name in adversarial_sets:
+        raw = accuracy_row(accuracy, classifier, name, RAW, "val")
+        denoised = accuracy_row(accuracy, classifier, name, denoiser, "val")
+        rows.append(
+            {
+                "adversarial_set": name,
+                "classifier": classifier,
+                "denoiser": denoiser,
+                "n_images": raw["n_images"],
+                "mse_adversarial_px2": mse_row(mse, name, RAW, "val")["mse_px2"],
+                "mse_adversarial_px2_paper": comparable_number(name, "mse_adv_px2", True),
+                "mse_denoised_px2": mse_row(mse, name, denoiser, "val")["mse_px2"],
+                "mse_denoised_px2_paper": comparable_number(name, "mse_denoised_px2", same_denoiser),
+                "top1_adversarial_pct": 100 * raw["top1"],
+                "top1_adversarial_pct_paper": comparable_number(name, "top1_adv_pct", same_classifier),
+                "top1_denoised_pct": 100 * denoised["top1"],
+                "top1_denoised_pct_paper": comparable_number(
+                    name, "top1_denoised_pct", same_classifier and same_denoiser
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def table1_markdown(table: pd.DataFrame) -> str:
+    """Table 1 as Markdown: one row a set, mean squared errors in pixels squared, accuracies in percent."""
+    classifier, denoiser = label(table["classifier"].iloc[0]), label(table["denoiser"].iloc[0])
+    return captioned_table(
+        "**Table 1.** Mean squared error (MSE) of the adversaries of the validation split against the clean "
+        f"images, and top-1 accuracy of {classifier} on them, without and with the denoiser {denoiser}.",
+        [
+            ("Adversarial set", labels(table["adversarial_set"])),
+            ("MSE, adversary (px²)", cells_beside_paper(table, "mse_adversarial_px2", three_significant)),
+            ("MSE, denoised (px²)", cells_beside_paper(table, "mse_denoised_px2", three_significant)),
+            ("Top-1, adversary (%)", cells_beside_paper(table, "top1_adversarial_pct", percent)),
+            ("Top-1, denoised (%)", cells_beside_paper(table, "top1_denoised_pct", percent)),
+        ],
+    )
+
+
+TABLE = Table(table1, table1_markdown)

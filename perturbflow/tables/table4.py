@@ -1,0 +1,61 @@
+"""Table 4 of the paper: the error of each adversarial set, and what each denoiser leaves of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from perturbflow.results.reading import RAW, label
+from perturbflow.tables.markdown import captioned_table, cells_beside_paper, labels, three_significant
+from perturbflow.tables.rows import mse_row, paper_number
+from perturbflow.tables.table import Table
+
+
+def table4(
+    mse: pd.DataFrame, paper: pd.DataFrame, adversarial_sets: Sequence[str], denoisers: Sequence[str]
+) -> pd.DataFrame:
+    """Table 4: the error of each adversarial set, and what each denoiser leaves of it; training split.
+
+    mse: rows of mse/<set>.csv. One row a set and condition, in this order:
+
+    adversarial_set
+    denoiser               what the adversaries went through; "none" for the raw ones
+    n_images
+    mse_train_px2          mean squared error against the clean images, pixels squared
+    mse_train_px2_paper
+
+    Raises MissingResultError for a row that the frame lacks.
+    """
+    rows = []
+    for name in adversarial_sets:
+        for denoiser in (RAW, *denoisers):
+            measured = mse_row(mse, name, denoiser, "train")
+            paper_column = "mse_adv_px2" if denoiser == RAW else f"mse_{denoiser}_px2"
+            rows.append(
+                {
+                    "adversarial_set": name,
+                    "denoiser": denoiser,
+                    "n_images": measured["n_images"],
+                    "mse_train_px2": measured["mse_px2"],
+                    "mse_train_px2_paper": paper_number(paper, paper_column, adversarial_set=name),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def table4_markdown(table: pd.DataFrame) -> str:
+    """Table 4 as Markdown: one row a set, one column a condition, pixels squared."""
+    table = table.assign(cell=cells_beside_paper(table, "mse_train_px2", three_significant))
+    columns = [
+        ("Adversary" if denoiser == RAW else label(str(denoiser)), list(rows["cell"]))
+        for denoiser, rows in table.groupby("denoiser", sort=False)
+    ]
+    return captioned_table(
+        "**Table 4.** Mean squared error (px²) of the adversaries of the training split against the clean "
+        "images, before and after each denoiser.",
+        [("Adversarial set", labels(table["adversarial_set"].unique())), *columns],
+    )
+
+
+TABLE = Table(table4, table4_markdown)

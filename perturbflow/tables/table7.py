@@ -1,0 +1,16 @@
+"""Table 7 of the paper: Table 5 for the networks with a changed last layer."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from perturbflow.tables.table import Table
+from perturbflow.tables.table5 import accuracy_markdown, table5
+
+
+def table7_markdown(table: pd.DataFrame) -> str:
+    """Table 7 as Markdown, like Table 5."""
+    return accuracy_markdown("**Table 7.** Top-1 accuracy (%) of DenseNet-201 with a changed last layer", table)
+
+
+TABLE = Table(table5, table7_markdown)
