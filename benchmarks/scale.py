@@ -19,18 +19,10 @@ from benchmarks.stages import n_cores
 from benchmarks.throughput import CONFIG, SIZES, Bench, Config, Rates, Size, measure, projected_seconds
 from perturbflow.machine.devices import prepare
 from perturbflow.planning.config import load_config
-from perturbflow.planning.requests import (
-    TRAININGS,
-    Images,
-    Job,
-    classifier_costs,
-    denoiser_costs,
-    flops,
-    jobs,
-    passes,
-    source_images,
-    working_memory,
-)
+from perturbflow.planning.costs import classifier_costs, denoiser_costs
+from perturbflow.planning.image_counts import source_images
+from perturbflow.planning.passes import TRAININGS, Images, flops, jobs, passes, working_memory
+from perturbflow.planning.requests import Job
 
 # Floating-point operations a second that networks are taken to reach on a GPU of 2020, an NVIDIA A100: a third of what
 # its data sheet says of bfloat16, in which they are trained, and half of float32, in which all else is computed.

@@ -36,7 +36,8 @@ from perturbflow.machine.devices import select_precision
 from perturbflow.measuring.mse import mean_squared_errors
 from perturbflow.measuring.propagation import layer_distances
 from perturbflow.planning.config import load_config
-from perturbflow.planning.requests import Passes, attack_passes, jobs, passes, source_images
+from perturbflow.planning.image_counts import source_images
+from perturbflow.planning.passes import Passes, attack_passes, jobs, passes
 from perturbflow.training import Resumable
 
 CONFIG = Path(__file__).parent.parent / "config" / "config.yaml"
@@ -467,7 +468,7 @@ def _seconds(one: Passes, rates: Rates) -> float:
 def projected_hours(config: Config, rates: Rates) -> dict[str, float]:
     """Hours of each rule of the workflow, job after job on one device.
 
-    Upper limits, as `perturbflow.planning.requests.passes` counts. Left out: reading the data, files, tables and
+    Upper limits, as `perturbflow.planning.passes.passes` counts. Left out: reading the data, files, tables and
     figures.
     """
     images = image_counts(config)

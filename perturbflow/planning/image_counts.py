@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from perturbflow.planning.passes import SPLITS, Config
 
 # The official data set, which has as many of each class.
 TINY_IMAGENET = {"classes": 200, "train": 500, "val": 50}
@@ -46,3 +49,40 @@ def _listed(data: str, seed: int) -> dict[str, int]:
     from perturbflow.data.sources import list_splits
 
     return {split: len(images.ids) for split, images in list_splits(json.loads(data), seed).items()}
+
+
+DIGITS = {"classes": 10, "train": 147, "val": 37}  # the most of one class
+CLASSES_LOOKED_AT = 10
+
+
+def source_images(data: Config) -> dict[str, int]:
+    """Number of images that a study takes from its source. data: the config's.
+
+    Those of a folder are estimated, from its number of classes and the largest of ten of them: to list all would take
+    longer than the rest of a dry run. None are found where the folder is not.
+    """
+    if data["source"] == "image-folder":
+        return {split: _folder_images(Path(data["path"]) / split, data, split) for split in SPLITS}
+    source = TINY_IMAGENET if data["source"] == "tiny-imagenet" else DIGITS
+    n_classes = data["classes"] or source["classes"]
+    return {split: n_classes * min(data["images_per_class"][split] or source[split], source[split]) for split in SPLITS}
+
+
+def _folder_images(folder: Path, data: Config, split: str) -> int:
+    try:
+        classes = sorted(path for path in folder.iterdir() if path.is_dir())
+        looked_at = classes[:: max(1, len(classes) // CLASSES_LOOKED_AT)]
+        of_class = data["images_per_class"][split] or max(
+            (sum(1 for _ in path.iterdir()) for path in looked_at), default=0
+        )
+    except OSError:  # the job itself says what is wrong with the folder
+        return 0
+    return (data["classes"] or len(classes)) * of_class
+
+
+def stored_images(path: str, image_size: int, bytes_per_value: int) -> int:
+    """Number of images in a file of the workflow, from its size, which is that of the images and little more.
+
+    Raises FileNotFoundError where it is not there yet.
+    """
+    return math.ceil(Path(path).stat().st_size / (3 * image_size**2 * bytes_per_value))

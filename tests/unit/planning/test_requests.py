@@ -20,19 +20,10 @@ from perturbflow.files.images import DataSplit, image_writer, write_split
 from perturbflow.machine import devices as compute
 from perturbflow.planning import requests as work
 from perturbflow.planning.config import load_config
-from perturbflow.planning.requests import (
-    LEAST_MINUTES,
-    Job,
-    Network,
-    attack_passes,
-    classifier_costs,
-    denoiser_costs,
-    job_of,
-    jobs,
-    passes,
-    source_images,
-    stored_images,
-)
+from perturbflow.planning.costs import Network, classifier_costs, denoiser_costs
+from perturbflow.planning.image_counts import source_images, stored_images
+from perturbflow.planning.passes import attack_passes, jobs, passes
+from perturbflow.planning.requests import LEAST_MINUTES, Job, job_of
 
 ROOT = Path(__file__).parents[3]
 COUNTS = {"train": 100_000, "val": 10_000}
