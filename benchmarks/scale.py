@@ -21,7 +21,7 @@ from perturbflow.machine.devices import prepare
 from perturbflow.planning.config import load_config
 from perturbflow.planning.costs import classifier_costs, denoiser_costs
 from perturbflow.planning.image_counts import source_images
-from perturbflow.planning.passes import TRAININGS, Images, flops, jobs, passes, working_memory
+from perturbflow.planning.passes import TRAININGS, ImageCounts, flops, jobs, passes, working_memory
 from perturbflow.planning.requests import Job
 
 # Floating-point operations a second that networks are taken to reach on a GPU of 2020, an NVIDIA A100: a third of what
@@ -51,7 +51,7 @@ class Share:
     device_memory: float = 0.0
 
 
-def shares(config: Config, images: Images, rates: Rates | None = None) -> dict[str, Share]:
+def shares(config: Config, images: ImageCounts, rates: Rates | None = None) -> dict[str, Share]:
     """By rule what its jobs take. Raises ValueError for attacks of Foolbox, which may take any number of gradients."""
     found = {"data": Share(1, file_bytes=sum(images.values()) * _values(config))}
     for rule, wildcards in jobs(config):
@@ -77,7 +77,7 @@ def shares(config: Config, images: Images, rates: Rates | None = None) -> dict[s
     return found
 
 
-def file_bytes(rule: str, wildcards: Mapping[str, str], config: Config, images: Images) -> float:
+def file_bytes(rule: str, wildcards: Mapping[str, str], config: Config, images: ImageCounts) -> float:
     """Of the images, float32, and of the weights that a job leaves; its tables are small beside them."""
     match rule:
         case "adversarial" | "control" | "denoised":

@@ -70,7 +70,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Rates:
-    """Images a second, by the names in the config.
+    """ImageCounts a second, by the names in the config.
 
     training: of classifiers, and denoiser_training: of denoisers with the mean squared error. forward: passes of
     classifiers in float32. gradient: passes and gradients of the attackers. distances: passes of classifiers with their
@@ -301,7 +301,7 @@ class Bench:
         return self._timed(losses)
 
     def control(self) -> Measurement:
-        """Images of a control of random noise."""
+        """ImageCounts of a control of random noise."""
         clean = self._clean()
         adversarial, index = adversaries(clean), np.arange(len(clean))
         return self._timed(lambda: _exhaust(control_blocks("sign_noise", clean, index, adversarial, 0, "train")))
@@ -546,7 +546,7 @@ def _matmul_row(side: int, precision: torch.dtype, rate: float | None) -> Result
 def _training_row(
     config: Config, name: str, measurement: Measurement | None, matmul: float | None, of_classifier: bool
 ) -> Result:
-    """Images a second against what the matmul rate would allow."""
+    """ImageCounts a second against what the matmul rate would allow."""
     with torch.device("meta"):
         if of_classifier:
             settings = config["classifiers"][name]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from perturbflow.attacks.gradient_sign import Attacked
+from perturbflow.attacks.gradient_sign import FinishedImages
 from perturbflow.classifiers.building import load_classifier
 from perturbflow.files.images import image_writer, read_split
 from perturbflow.files.provenance import artifact_attributes
@@ -30,7 +30,7 @@ class Attack(Protocol):
         labels: Tensor,
         *,
         device: torch.device | None = None,
-    ) -> Iterator[Attacked]:
+    ) -> Iterator[FinishedImages]:
         """The images, (N, C, H, W), as they are finished. device: of the networks."""
 
 
@@ -90,7 +90,7 @@ def attack_to_file(
         **digests,
     )
 
-    def write(part: Attacked) -> None:
+    def write(part: FinishedImages) -> None:
         positions = part.index.cpu().numpy()
         order = positions.argsort()  # HDF5 takes several rows at once in ascending order only
         file["images"][positions[order]] = part.images.permute(0, 2, 3, 1).cpu().numpy()[order]

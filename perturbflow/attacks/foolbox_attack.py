@@ -19,7 +19,13 @@ from perturbflow.attacks.foolbox_options import (
     minimises,
     starting_attack,
 )
-from perturbflow.attacks.gradient_sign import Attacked, MisclassifiedBy, batch_of, errs, require_evaluation_mode
+from perturbflow.attacks.gradient_sign import (
+    FinishedImages,
+    MisclassifiedBy,
+    batch_of,
+    misclassified,
+    require_evaluation_mode,
+)
 
 
 class FoolboxAttack:
@@ -66,7 +72,7 @@ class FoolboxAttack:
         labels: Tensor,
         *,
         device: torch.device | None = None,
-    ) -> Iterator[Attacked]:
+    ) -> Iterator[FinishedImages]:
         """Attack (N, C, H, W) images of any type with labels (N,) and give them back batch by batch.
 
         device: of the networks, to which images come batch by batch; None is that of the images.
@@ -84,12 +90,12 @@ class FoolboxAttack:
             clean, expected = batch_of(images[rows], index.device), labels[rows].to(index.device)
             already = torch.zeros_like(index, dtype=torch.bool)
             if self.early_stop:
-                already = errs(stopping_classifier, clean, expected)
+                already = misclassified(stopping_classifier, clean, expected)
             perturbed = clean.clone()
             if not bool(already.all()):
                 perturbed[~already] = self._perturb(attacker, stopping_classifier, clean[~already], expected[~already])
-            succeeded = errs(stopping_classifier, perturbed, expected) & ~already
-            yield Attacked(index, perturbed, torch.full_like(index, -1), succeeded, already)
+            succeeded = misclassified(stopping_classifier, perturbed, expected) & ~already
+            yield FinishedImages(index, perturbed, torch.full_like(index, -1), succeeded, already)
 
     def _perturb(self, attacker: nn.Module, stopping_classifier: nn.Module, clean: Tensor, labels: Tensor) -> Tensor:
         """What is given back for (B, C, H, W) images that are to be attacked."""
@@ -121,7 +127,7 @@ class FoolboxAttack:
         if self.round_to_8_bits:
             perturbed = perturbed.round_()
         if minimises(self.attack):
-            failed = ~errs(stopping_classifier, perturbed, labels)
+            failed = ~misclassified(stopping_classifier, perturbed, labels)
             perturbed[failed] = clean[failed]
         return perturbed
 

@@ -35,12 +35,12 @@ class MisclassifiedBy(Misclassification):
     def __call__(self, perturbed: Any, outputs: Any) -> Any:
         """(B,) booleans; `outputs`, the attacked model's, are not looked at."""
         images, restore_type = ep.astensor_(perturbed)
-        wrong = errs(self.classifier, images.raw, self.labels.raw)
+        wrong = misclassified(self.classifier, images.raw, self.labels.raw)
         return restore_type(ep.astensor(wrong))
 
 
 @dataclass
-class Attacked:
+class FinishedImages:
     """Images that an attack has finished with, in the order in which they finished.
 
     index: int64 (B,), their positions in the input. images: float (B, C, H, W). steps: int64 (B,), steps taken, or
@@ -67,7 +67,7 @@ def input_gradient(classifier: Network, images: Tensor, labels: Tensor) -> Tenso
 
 @torch.enable_grad()
 def input_gradient_and_errors(classifier: Network, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """`input_gradient`, and from the same pass what `errs` says of the images."""
+    """`input_gradient`, and from the same pass what `misclassified` says of the images."""
     images = images.detach().requires_grad_()
     # In double precision from the logits on: in single precision 1 - softmax, a factor of the gradient, is lost in
     # rounding for confidently recognised images, and the signs become wrong from a margin of 15 on.
@@ -83,7 +83,7 @@ def require_evaluation_mode(network: Network, role: str) -> None:
 
 
 @torch.no_grad()
-def errs(classifier: Network, images: Tensor, labels: Tensor) -> Tensor:
+def misclassified(classifier: Network, images: Tensor, labels: Tensor) -> Tensor:
     """(B,) booleans: the classifier gets the label of the image wrong."""
     return classifier(images).argmax(1) != labels
 
@@ -147,7 +147,7 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
         labels: Tensor,
         bounds: tuple[float, float] = (0.0, 255.0),
         device: torch.device | None = None,
-    ) -> Iterator[Attacked]:
+    ) -> Iterator[FinishedImages]:
         """Attack (N, C, H, W) images of any type with labels (N,) and give them back as they finish.
 
         device: of the networks, to which images come batch by batch; None is that of the images.
@@ -173,7 +173,7 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
 
     def _judged_by_attacker(
         self, attacker: Network, waiting: _Waiting, bounds: tuple[float, float]
-    ) -> Iterator[Attacked]:
+    ) -> Iterator[FinishedImages]:
         """The pass that gives the gradient says as well which images the attacker gets wrong, which need none."""
         active = waiting.take(0)
         while len(active := active.joined(waiting.take(waiting.batch_size - len(active)))):
@@ -190,7 +190,7 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
         stopping_classifier: Network | None,
         waiting: _Waiting,
         bounds: tuple[float, float],
-    ) -> Iterator[Attacked]:
+    ) -> Iterator[FinishedImages]:
         """Each step is followed by a pass of the stopping classifier; without early stop, the last one alone."""
         active = begun = waiting.take(0)
         while True:
@@ -214,7 +214,7 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
                 candidates = active.images.round() if self.round_to_8_bits else active.images
                 wrong = torch.zeros_like(over)
                 if stopping_classifier is not None:
-                    wrong = errs(stopping_classifier, candidates, active.labels)
+                    wrong = misclassified(stopping_classifier, candidates, active.labels)
                 done = over | wrong if self.early_stop else over
                 if bool(done.any()):
                     finished = active[done].finished(wrong[done])
@@ -229,7 +229,7 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
             return wrong
         wrong = torch.zeros_like(walk.index, dtype=torch.bool)
         if self.early_stop and stopping_classifier is not None:
-            wrong = errs(stopping_classifier, walk.images, walk.labels)
+            wrong = misclassified(stopping_classifier, walk.images, walk.labels)
         if self.one_gradient and not bool(wrong.all()):
             walk.carried[~wrong] = self.gradient(attacker, walk.images[~wrong], walk.labels[~wrong])
         return wrong
@@ -336,9 +336,9 @@ class _Walk:
             torch.cat([self.carried, other.carried]),
         )
 
-    def finished(self, wrong: Tensor) -> Attacked:
+    def finished(self, wrong: Tensor) -> FinishedImages:
         """As a result; wrong: (B,), whether the stopping classifier errs."""
-        return Attacked(self.index, self.images, self.steps, wrong & (self.steps > 0), wrong & (self.steps == 0))
+        return FinishedImages(self.index, self.images, self.steps, wrong & (self.steps > 0), wrong & (self.steps == 0))
 
 
 class _Waiting:

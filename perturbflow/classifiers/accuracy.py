@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from perturbflow.files.images import Array, Images, Selected
+from perturbflow.files.images import Array, Images, Subset
 from perturbflow.machine.batches import batches_of
 from perturbflow.machine.processes import ALONE, Processes
 
@@ -45,6 +45,6 @@ def accuracy(
     elif isinstance(images, Tensor):
         share = top1(classifier, images[rows], labels[rows], batch_size)
     else:
-        part = Selected(images, np.arange(rows.start, rows.stop))
+        part = Subset(images, np.arange(rows.start, rows.stop))
         share = top1_of_array(classifier, part, labels[rows].cpu().numpy(), batch_size, labels.device)
     return processes.total(round(share * n_rows), labels.device) / len(images)

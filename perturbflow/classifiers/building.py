@@ -47,11 +47,11 @@ def build_classifier(
     options = dict(options or {})
     entry = ARCHITECTURES.get(architecture)
     if entry:
-        network = _of_registry(architecture, n_classes, input_size, weights, options)
+        network = _registry_network(architecture, n_classes, input_size, weights, options)
     elif ":" in architecture:
-        network = _imported(architecture, n_classes, weights, options)
+        network = _imported_network(architecture, n_classes, weights, options)
     else:
-        network = _of_timm(architecture, n_classes, input_size, weights, options)
+        network = _timm_network(architecture, n_classes, input_size, weights, options)
     if weights not in ("none", "imagenet"):
         load_weights_of_file(network, entry.timm_names if entry else dict, Path(weights))
     if taps is not None:
@@ -64,7 +64,7 @@ def build_classifier(
     return Classifier(network, found, input_size, normalization)
 
 
-def _of_registry(
+def _registry_network(
     architecture: str, n_classes: int, input_size: int, weights: str, options: Mapping[str, Any]
 ) -> nn.Module:
     entry = ARCHITECTURES[architecture]
@@ -81,7 +81,9 @@ def _of_registry(
     return network
 
 
-def _of_timm(architecture: str, n_classes: int, input_size: int, weights: str, options: Mapping[str, Any]) -> nn.Module:
+def _timm_network(
+    architecture: str, n_classes: int, input_size: int, weights: str, options: Mapping[str, Any]
+) -> nn.Module:
     """A network of timm; made for `input_size` where it would otherwise be fixed at another size."""
     config = timm_config(architecture, weights)
     build = partial(timm.create_model, architecture, pretrained=weights == "imagenet", num_classes=n_classes)
@@ -115,7 +117,7 @@ def timm_config(architecture: str, weights: str) -> Any:
     )
 
 
-def _imported(architecture: str, n_classes: int, weights: str, options: Mapping[str, Any]) -> nn.Module:
+def _imported_network(architecture: str, n_classes: int, weights: str, options: Mapping[str, Any]) -> nn.Module:
     """A network from `package.module:name`, called with `num_classes` and the options."""
     if weights == "imagenet":
         raise ValueError(f"weights: imagenet is for networks of timm; for {architecture} give a file or none")

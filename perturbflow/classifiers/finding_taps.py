@@ -105,7 +105,7 @@ def _existing(network: nn.Module, path: str, key: str) -> nn.Module:
 
 
 @dataclass
-class _Run:
+class _ModuleRun:
     """What a module did in a pass: how often it ran, when it ended last, and what it then gave."""
 
     times: int = 0
@@ -124,7 +124,7 @@ class _Pass:
 
     def __init__(self, network: nn.Module, name: str, n_classes: int, input_size: int) -> None:
         self._paths = {module: path or ITSELF for path, module in network.named_modules()}
-        self._runs: dict[nn.Module, _Run] = {module: _Run() for module in self._paths}
+        self._runs: dict[nn.Module, _ModuleRun] = {module: _ModuleRun() for module in self._paths}
         self._candidates: dict[nn.Module, tuple[Tensor, int]] = {}
         self._shape = (N_IMAGES, n_classes)
         output = self._observe(network, name, input_size)
@@ -143,7 +143,7 @@ class _Pass:
             is_map = isinstance(output, Tensor) and output.is_floating_point() and output.shape[:1] == (N_IMAGES,)
             shape = tuple(output.shape) if is_map else ()
             times = self._runs[module].times + 1
-            self._runs[module] = _Run(times, next(clock), _described(output), shape, is_map and len(shape) > 1)
+            self._runs[module] = _ModuleRun(times, next(clock), _described(output), shape, is_map and len(shape) > 1)
             if is_map and output.numel() == N_IMAGES * self._shape[1]:
                 self._candidates[module] = output, output._version
 

@@ -44,13 +44,13 @@ def _load_all_but_other_head(network: nn.Module, state: Mapping[str, Any], path:
     ]
     # Files older than PyTorch 0.4.1 lack the counters of batch normalisation, which only count.
     heads = tuple(f"{head}." for head in _heads(network))
-    of_head = tuple(name for name in {**own, **state} if name.startswith(heads))
-    if misfit := [name for name in unfit if name not in of_head and "num_batches" not in name]:
+    head_names = tuple(name for name in {**own, **state} if name.startswith(heads))
+    if misfit := [name for name in unfit if name not in head_names and "num_batches" not in name]:
         raise ValueError(f"weights: {path} does not fit the network at {', '.join(misfit[:3])}")
-    head_unfit = set(of_head) & set(unfit)
+    head_unfit = set(head_names) & set(unfit)
     if head_unfit:
         logger.warning("%s: its last layer does not fit; that of the network stays untrained", path)
-    left_out = {*unfit, *(of_head if head_unfit else ())}
+    left_out = {*unfit, *(head_names if head_unfit else ())}
     network.load_state_dict({name: value for name, value in state.items() if name not in left_out}, strict=False)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from perturbflow.files.images import Images, Selected, checked_rows, image_writer, open_images, read_columns
+from perturbflow.files.images import Images, Subset, checked_rows, image_writer, open_images, read_columns
 from perturbflow.machine.batches import batches_of
 from perturbflow.machine.prefetch import behind
 
@@ -31,7 +31,7 @@ def denoise_to_file(
     taken = checked_rows(adversarial, len(images), rows)
     index, label = (column[taken] for column in read_columns(adversarial, "index", "label"))
     if rows is not None:
-        images = Selected(images, np.arange(rows.start, rows.stop))
+        images = Subset(images, np.arange(rows.start, rows.stop))
 
     def write(positions: slice, batch: Tensor) -> None:
         file["images"][positions] = batch.cpu().numpy()

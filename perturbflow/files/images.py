@@ -132,7 +132,7 @@ class StoredImages:
 
 
 @dataclass(frozen=True)
-class Selected:
+class Subset:
     """Some rows of images, as images of their own, which are read when they are asked for."""
 
     images: Images

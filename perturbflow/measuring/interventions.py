@@ -168,9 +168,9 @@ def intervention_frames(
             cell = {"denoiser": denoiser, **place}
             correct = predicted == labels
             low, high = wilson_interval(int(correct.sum()), len(correct))
-            of_margin = {f"margin_{name}": value for name, value in summary(margin).items()}
+            margin_statistics = {f"margin_{name}": value for name, value in summary(margin).items()}
             top1 = {"top1": correct.mean(), "top1_ci_low": low, "top1_ci_high": high}
-            summaries.append({**cell, "n_images": len(correct), **top1, **of_margin})
+            summaries.append({**cell, "n_images": len(correct), **top1, **margin_statistics})
             del cell["layer"], cell["module"], cell["is_cut"]
             per_image.append(
                 pd.DataFrame({**cell, "index": index, "label": labels, "predicted": predicted, "margin": margin})
@@ -186,7 +186,7 @@ def _cells(
     for fraction, row in ((0.0, 0), (1.0, 1 + version)):
         yield {**image, "fraction": fraction}, interventions.predicted_images[row], interventions.margin_images[row]
     for position, tap in enumerate(classifier.taps):
-        of_tap = {
+        tap_columns = {
             "position": position + 1,
             "layer": tap.layer,
             "module": tap.module,
@@ -194,4 +194,4 @@ def _cells(
         }
         predicted, margin = interventions.predicted[version, position], interventions.margin[version, position]
         for (part, fraction), *values in zip(interventions.parts, predicted, margin, strict=True):
-            yield {**of_tap, "part": part, "fraction": fraction}, *values
+            yield {**tap_columns, "part": part, "fraction": fraction}, *values

@@ -91,16 +91,16 @@ Metric = Callable[[Change], Tensor]
 # Relative errors at a tap and at the one before, float64 of one shape -> float64 of that shape.
 TapToTap = Callable[[Tensor, Tensor], Tensor]
 # The Gram matrices of a block's clean and other maps, float64 (n, n) -> numbers that say all of the block, (k,).
-OfBlock = Callable[[Tensor, Tensor], Tensor]
+BlockStatistics = Callable[[Tensor, Tensor], Tensor]
 # The numbers of all blocks, float64 (n_blocks, k) -> value, and ends of its 95% interval.
-OfBlocks = Callable[[Tensor], tuple[float, float, float]]
+CombineBlocks = Callable[[Tensor], tuple[float, float, float]]
 
 
 class SetMetric(NamedTuple):
     """A metric of a whole set of images, of which nothing but a few numbers a block is kept."""
 
-    of_block: OfBlock
-    of_blocks: OfBlocks
+    block_statistics: BlockStatistics
+    combine_blocks: CombineBlocks
 
 
 METRICS: dict[str, Metric] = {}
@@ -125,12 +125,12 @@ def tap_to_tap(function: TapToTap) -> TapToTap:
     return function
 
 
-def set_metric(of_blocks: OfBlocks) -> Callable[[OfBlock], OfBlock]:
+def set_metric(combine_blocks: CombineBlocks) -> Callable[[BlockStatistics], BlockStatistics]:
     """Register a metric of a whole set of images, made from what the function says of each block."""
 
-    def register(of_block: OfBlock) -> OfBlock:
-        SET_METRICS[of_block.__name__] = SetMetric(of_block, of_blocks)
-        return of_block
+    def register(block_statistics: BlockStatistics) -> BlockStatistics:
+        SET_METRICS[block_statistics.__name__] = SetMetric(block_statistics, combine_blocks)
+        return block_statistics
 
     return register
 

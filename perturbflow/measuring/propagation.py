@@ -44,13 +44,13 @@ def sample_rows(n_images: int, n_sampled: int, seed: int) -> Array:
 class LayerDistances:
     """What the passes of clean images and of their versions gave.
 
-    per_image: by metric, float64 (n_versions, n_taps, N). of_set: by metric, float64 (n_versions, n_taps, 3): the value
-    and the ends of its 95% interval. n_elements: of one image's map, int64 (n_taps,). predicted: int64, and margin (see
-    `margins`): float64, both (1 + n_versions, N), the clean images first.
+    per_image: by metric, float64 (n_versions, n_taps, N). whole_set: by metric, float64 (n_versions, n_taps, 3): the
+    value and the ends of its 95% interval. n_elements: of one image's map, int64 (n_taps,). predicted: int64, and
+    margin (see `margins`): float64, both (1 + n_versions, N), the clean images first.
     """
 
     per_image: dict[str, Array]
-    of_set: dict[str, Array]
+    whole_set: dict[str, Array]
     n_elements: Array
     predicted: Array
     margin: Array
@@ -78,27 +78,29 @@ def layer_distances(
     if unknown := [name for name in metrics if name not in ALL_METRICS]:
         raise ValueError(f"unknown metric {unknown[0]}; known: {', '.join(ALL_METRICS)}")
     between_taps = [name for name in metrics if name in TAP_TO_TAP]
-    of_sets = [name for name in metrics if name in SET_METRICS]
-    of_maps = [name for name in METRICS if name in metrics or (name == "relative_error" and between_taps)]
+    set_metrics = [name for name in metrics if name in SET_METRICS]
+    map_metrics = [name for name in METRICS if name in metrics or (name == "relative_error" and between_taps)]
 
     n_versions, n_taps, n_images = len(versions), len(classifier.taps), len(clean)
     # All stays on the device to the end: to fetch a number is to wait for all work before it.
     empty = partial(torch.empty, dtype=torch.float64, device=device)
-    values = {name: empty(n_versions, n_taps, n_images) for name in of_maps}
-    of_pixels = {"relative_error": empty(n_versions, n_images)} if between_taps else {}
-    of_blocks: dict[str, list[list[Tensor]]] = {name: [[] for _ in range(n_taps)] for name in of_sets}
+    values = {name: empty(n_versions, n_taps, n_images) for name in map_metrics}
+    pixel_errors = {"relative_error": empty(n_versions, n_images)} if between_taps else {}
+    block_statistics: dict[str, list[list[Tensor]]] = {name: [[] for _ in range(n_taps)] for name in set_metrics}
     n_elements = np.zeros(n_taps, dtype=np.int64)
 
     def receiver(rows: slice) -> Callable[[int, Tensor], None]:
         def receive(position: int, feature_map: Tensor) -> None:
             maps = _flattened(feature_map).split(rows.stop - rows.start)
             n_elements[position] = maps[0].shape[1]
-            _compare(maps, {name: of_metric[:, position, rows] for name, of_metric in values.items()})
-            if of_sets:
-                clean_gram, *grams = (gram_matrix(of_version, _elements_at_once(of_version)) for of_version in maps)
-                for name, of_taps in of_blocks.items():
-                    of_block = SET_METRICS[name].of_block
-                    of_taps[position].append(torch.stack([of_block(clean_gram, gram) for gram in grams]))
+            _compare(maps, {name: metric_values[:, position, rows] for name, metric_values in values.items()})
+            if set_metrics:
+                clean_gram, *grams = (
+                    gram_matrix(maps_of_condition, _elements_at_once(maps_of_condition)) for maps_of_condition in maps
+                )
+                for name, tap_statistics in block_statistics.items():
+                    statistics = SET_METRICS[name].block_statistics
+                    tap_statistics[position].append(torch.stack([statistics(clean_gram, gram) for gram in grams]))
 
         return receive
 
@@ -116,11 +118,11 @@ def layer_distances(
         batch = [clean[images].astype(np.float32), *(of[images] for of in versions.values())]
         return rows, ready_for(device, np.concatenate(batch))
 
-    for rows, batch in ahead(load, blocks(n_images) if of_sets else few):
+    for rows, batch in ahead(load, blocks(n_images) if set_metrics else few):
         pixels = pixels_of(batch, device)
         _compare(
             _flattened(pixels).split(rows.stop - rows.start),
-            {name: of_metric[:, rows] for name, of_metric in of_pixels.items()},
+            {name: metric_values[:, rows] for name, metric_values in pixel_errors.items()},
         )
         with classifier.observed(receiver(rows)):
             logits = classifier(pixels).unflatten(0, (1 + n_versions, -1))
@@ -130,11 +132,11 @@ def layer_distances(
     check_finite(n_not_finite, n_images, ["clean", *versions])
     for name in between_taps:
         here = values["relative_error"]
-        values[name] = TAP_TO_TAP[name](here, torch.cat([of_pixels["relative_error"][:, None], here[:, :-1]], dim=1))
+        values[name] = TAP_TO_TAP[name](here, torch.cat([pixel_errors["relative_error"][:, None], here[:, :-1]], dim=1))
     in_order = torch.from_numpy(np.argsort(order)).to(device)
     return LayerDistances(
         {name: values[name][..., in_order].cpu().numpy() for name in metrics if name in values},
-        {name: _of_set(SET_METRICS[name], of_taps) for name, of_taps in of_blocks.items()},
+        {name: _combined(SET_METRICS[name], tap_statistics) for name, tap_statistics in block_statistics.items()},
         n_elements,
         predicted[:, in_order].cpu().numpy(),
         margin[:, in_order].cpu().numpy(),
@@ -156,17 +158,20 @@ def _compare(maps: Sequence[Tensor], values: Mapping[str, Tensor]) -> None:
         clean_part = Maps(clean[images])
         for version, other in enumerate(others):
             change = Change(clean_part, Maps(other[images]))
-            for name, of_metric in values.items():
-                of_metric[version, images] = METRICS[name](change)
+            for name, metric_values in values.items():
+                metric_values[version, images] = METRICS[name](change)
 
 
 def _elements_at_once(maps: Tensor) -> int:
     return ELEMENTS_AT_ONCE if maps.device.type == "cpu" else maps.numel()
 
 
-def _of_set(metric: SetMetric, of_taps: Sequence[Sequence[Tensor]]) -> Array:
+def _combined(metric: SetMetric, tap_statistics: Sequence[Sequence[Tensor]]) -> Array:
     """(n_versions, n_taps, 3) of the numbers of each tap's blocks, (n_versions, k) each."""
-    values = [[metric.of_blocks(of_version) for of_version in torch.stack(list(blocks), 1).cpu()] for blocks in of_taps]
+    values = [
+        [metric.combine_blocks(maps_of_condition) for maps_of_condition in torch.stack(list(blocks), 1).cpu()]
+        for blocks in tap_statistics
+    ]
     return np.array(values).transpose(1, 0, 2)
 
 
@@ -186,10 +191,10 @@ def distance_frames(
     summaries, per_image = [], []
     for version, denoiser in enumerate(versions):
         for position, tap in enumerate(classifier.taps):
-            values = {metric: of_metric[version, position] for metric, of_metric in distances.per_image.items()}
-            statistics = {metric: summary(of_images) for metric, of_images in values.items()}
-            for metric, of_metric in distances.of_set.items():
-                mean, low, high = of_metric[version, position]
+            values = {metric: metric_values[version, position] for metric, metric_values in distances.per_image.items()}
+            statistics = {metric: summary(image_values) for metric, image_values in values.items()}
+            for metric, metric_values in distances.whole_set.items():
+                mean, low, high = metric_values[version, position]
                 statistics[metric] = {"mean": mean, "std": float("nan"), "ci_low": low, "ci_high": high}
             summaries.append(
                 {

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from perturbflow.planning.passes import SPLITS, Config
+from perturbflow.planning.costs import Config
+from perturbflow.planning.passes import SPLITS
 
 # The official data set, which has as many of each class.
 TINY_IMAGENET = {"classes": 200, "train": 500, "val": 50}
@@ -36,7 +37,7 @@ def count_images(file: str | Path, made_from: Mapping[str, Any], data: Mapping[s
 def _count_in_file(file: Path, made_from: Mapping[str, Any]) -> int | None:
     if not file.exists():
         return None
-    from perturbflow.files.images import open_whole
+    from perturbflow.files.images import open_whole  # with h5py, which a new study does without
 
     with open_whole(file, ("images",)) as opened:
         config = opened.attrs.get("config")  # a file that somebody put there may have none, and is not made anew
@@ -46,7 +47,7 @@ def _count_in_file(file: Path, made_from: Mapping[str, Any]) -> int | None:
 @cache
 def _listed(data: str, seed: int) -> dict[str, int]:
     """Numbers of images by the source's own lists; data is JSON."""
-    from perturbflow.data.sources import list_splits
+    from perturbflow.data.sources import list_splits  # with Pillow and, for one source, scikit-learn
 
     return {split: len(images.ids) for split, images in list_splits(json.loads(data), seed).items()}
 
@@ -72,12 +73,12 @@ def _folder_images(folder: Path, data: Config, split: str) -> int:
     try:
         classes = sorted(path for path in folder.iterdir() if path.is_dir())
         looked_at = classes[:: max(1, len(classes) // CLASSES_LOOKED_AT)]
-        of_class = data["images_per_class"][split] or max(
+        largest_class = data["images_per_class"][split] or max(
             (sum(1 for _ in path.iterdir()) for path in looked_at), default=0
         )
     except OSError:  # the job itself says what is wrong with the folder
         return 0
-    return (data["classes"] or len(classes)) * of_class
+    return (data["classes"] or len(classes)) * largest_class
 
 
 def stored_images(path: str, image_size: int, bytes_per_value: int) -> int:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 from perturbflow.planning.config import CONTROLS, OWN_ATTACKS
-from perturbflow.planning.costs import Network, classifier_costs, denoiser_costs
+from perturbflow.planning.costs import Config, NetworkCosts, classifier_costs, denoiser_costs
 
-Config = Mapping[str, Any]
-Images = Mapping[str, int]
+ImageCounts = Mapping[str, int]
 """Number of images, by split."""
 
 SPLITS = ("train", "val")
@@ -45,7 +43,7 @@ def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
 
 @dataclass(frozen=True)
 class Passes:
-    """Images that go through a network in one way.
+    """ImageCounts that go through a network in one way.
 
     way: `training`, `forward`, `gradient` (forward, and back to the pixels) or `distances` (forward, and the maps
     compared), of the classifier `name`; `denoiser_training`, `denoising` or `through` (forward, and back to the pixels)
@@ -74,10 +72,11 @@ def attack_passes(settings: Config, n_images: int = 1, at_once: int = 1) -> list
     if stopping == settings["attacker"] and not settings["round_to_8_bits"]:
         # The pass of a gradient judges the image as well.
         n_gradients, n_judged = (1, steps) if settings["attack"] == "fgsm" else (1 + steps, 0)
-    return _attack_passes(settings, n_gradients * n_images, n_judged * n_images, at_once)
+    return passes_of_gradients(settings, n_gradients * n_images, n_judged * n_images, at_once)
 
 
-def _attack_passes(settings: Config, n_gradients: int, n_judged: int, at_once: int) -> list[Passes]:
+def passes_of_gradients(settings: Config, n_gradients: int, n_judged: int, at_once: int) -> list[Passes]:
+    """Of so many gradients of a set's attacker, and images that its stopping classifier judges."""
     attacker, denoiser = settings["attacker"], settings["denoiser"]
     found = [
         Passes("gradient", attacker, n_gradients, at_once),
@@ -89,7 +88,7 @@ def _attack_passes(settings: Config, n_gradients: int, n_judged: int, at_once: i
 
 
 def passes(
-    rule: str, wildcards: Mapping[str, str], config: Config, images: Images, taps: Mapping[str, int] | None = None
+    rule: str, wildcards: Mapping[str, str], config: Config, images: ImageCounts, taps: Mapping[str, int] | None = None
 ) -> list[Passes]:
     """All that a job of `jobs` has to compute.
 
@@ -136,13 +135,13 @@ def passes(
     raise ValueError(f"{rule} is no rule whose work is known")
 
 
-def n_measured(config: Config, images: Images) -> int:
-    """Images that the distances are measured on."""
+def n_measured(config: Config, images: ImageCounts) -> int:
+    """ImageCounts that the distances are measured on."""
     return min(int(config["measure"]["images"]), images[config["measure"]["split"]])
 
 
-def n_intervened(config: Config, images: Images) -> int:
-    """Images whose passes are interfered with."""
+def n_intervened(config: Config, images: ImageCounts) -> int:
+    """ImageCounts whose passes are interfered with."""
     return min(int(config["interventions"]["images"]), images[config["measure"]["split"]])
 
 
@@ -170,7 +169,7 @@ WAYS_BACK = {"training", "gradient", "denoiser_training", "through", "guide"}
 TRAININGS = {"training", "denoiser_training"}
 
 
-def _network(one: Passes, config: Config) -> tuple[str, Network]:
+def network_passed(one: Passes, config: Config) -> tuple[str, NetworkCosts]:
     """The network that is passed, and a name for it among classifiers and denoisers."""
     if one.way in ("denoiser_training", "denoising", "through"):
         settings = config["denoisers"][one.name]
@@ -183,7 +182,7 @@ def flops(one: Passes, config: Config) -> float:
     """Floating-point operations of all images; none where no network is needed."""
     if one.way not in FORWARD_PASSES:
         return 0.0
-    return one.n_images * FORWARD_PASSES[one.way] * _network(one, config)[1].gflop * 1e9
+    return one.n_images * FORWARD_PASSES[one.way] * network_passed(one, config)[1].gflop * 1e9
 
 
 def working_memory(found: Iterable[Passes], config: Config) -> float:
@@ -195,7 +194,7 @@ def working_memory(found: Iterable[Passes], config: Config) -> float:
     for one in found:
         if one.way not in FORWARD_PASSES:
             continue
-        name, network = _network(one, config)
+        name, network = network_passed(one, config)
         # The way back also holds the gradients of the maps that it has come to.
         values = one.at_once * (network.saved + network.live if one.way in WAYS_BACK else network.live)
         values += network.parameters * (4 if one.way in TRAININGS else 1)

@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from perturbflow.planning.config import OWN_ATTACKS
-from perturbflow.planning.costs import classifier_costs
+from perturbflow.planning.costs import Config, classifier_costs
 from perturbflow.planning.image_counts import source_images, stored_images
 from perturbflow.planning.passes import (
     FORWARD_PASSES,
     SPLITS,
     TRAININGS,
-    Config,
-    Images,
+    ImageCounts,
     Passes,
-    _attack_passes,
-    _network,
     flops,
     n_intervened,
     n_measured,
+    network_passed,
     passes,
+    passes_of_gradients,
     working_memory,
 )
 
@@ -71,7 +70,7 @@ class Job:
     rule: str
     wildcards: Mapping[str, str]
     config: Config
-    images: Images
+    images: ImageCounts
     input_bytes: int = 0
 
     def minutes(self, attempt: int, threads: int) -> int:
@@ -115,12 +114,12 @@ class Job:
         compute = self.config["compute"]
         kept = self._kept_images() * values + self._result_bytes()
         # Batches on their way: images as they are read and as float32, some of them ahead of the networks.
-        found = self._passes(of_foolbox=1)
+        found = self._passes(gradients_an_image=1)
         kept += 4 * max(one.at_once for one in found) * 4 * values
         for one in found:
             if one.way in TRAININGS:
                 # The state that a thread writes while the training goes on: weights and two moments, and its bytes.
-                kept += 2 * 3 * 4e6 * _network(one, self.config)[1].parameters
+                kept += 2 * 3 * 4e6 * network_passed(one, self.config)[1].parameters
                 kept += 1e6 * COMPILER_MB if compute["compile"] else 0.0
         if compute["device"] == "cpu":
             return PYTHON_MB + TORCH_MB + (kept + FRAGMENTS * working_memory(found, self.config)) / 1e6
@@ -130,12 +129,12 @@ class Job:
         sets = self.config["adversarial_sets"]
         return self.rule == "adversarial" and sets[self.wildcards["adversarial_set"]]["attack"] not in OWN_ATTACKS
 
-    def _passes(self, of_foolbox: int = 0) -> list[Passes]:
-        """What the job has to compute. of_foolbox: gradients an image to take for those of an attack of Foolbox."""
-        if of_foolbox and self._is_of_foolbox():
+    def _passes(self, gradients_an_image: int = 0) -> list[Passes]:
+        """What the job has to compute. gradients_an_image: what to take for those of an attack of Foolbox."""
+        if gradients_an_image and self._is_of_foolbox():
             settings = self.config["adversarial_sets"][self.wildcards["adversarial_set"]]
-            n_passes = of_foolbox * sum(self.images.values())
-            return _attack_passes(settings, n_passes, n_passes, self.config["compute"]["batch_size"])
+            n_passes = gradients_an_image * sum(self.images.values())
+            return passes_of_gradients(settings, n_passes, n_passes, self.config["compute"]["batch_size"])
         return passes(self.rule, self.wildcards, self.config, self.images)
 
     def _values(self) -> int:
@@ -167,26 +166,26 @@ class Job:
         n_all, n_conditions = sum(self.images.values()), 1 + len(self.config["denoisers"])
         match self.rule:
             case "data":
-                of_image = 1.0
+                values_an_image = 1.0
             case "classifier":
-                of_image = 2.0
+                values_an_image = 2.0
             case "adversarial":
-                of_image = 2.0 + 4
+                values_an_image = 2.0 + 4
             case "control":
-                of_image = 2.0 + 3 * 4
+                values_an_image = 2.0 + 3 * 4
             case "denoised":
-                of_image = 3.0 * 4
+                values_an_image = 3.0 * 4
             case "denoiser" | "guided_denoiser":
                 settings = self.config["denoisers"][self.wildcards["denoiser"]]
                 n_epochs = sum(stage["epochs"] for stage in settings["stages"])
-                of_image = 1 + 4.0 * len(settings["mix"]) + 5.0 * n_epochs
+                values_an_image = 1 + 4.0 * len(settings["mix"]) + 5.0 * n_epochs
             case "measure":
-                of_image = 4.0 * n_conditions
+                values_an_image = 4.0 * n_conditions
             case "mean_squared_error":
-                of_image = 1 + 4.0 * n_conditions
+                values_an_image = 1 + 4.0 * n_conditions
             case _:
                 return 2.0 * self.input_bytes
-        return of_image * n_all * self._values() + self.input_bytes
+        return values_an_image * n_all * self._values() + self.input_bytes
 
 
 COUNTED_RULES = {

@@ -76,19 +76,19 @@ def memory(rule):
     Until the files are there that tell the number of images, Snakemake shows <TBD>; it asks again when the job can run.
     """
 
-    def of_job(wildcards, input, attempt):
+    def request(wildcards, input, attempt):
         return job_of(rule, dict(wildcards.items()), config, input).memory_mb(attempt)
 
-    return of_job
+    return request
 
 
 def minutes(rule):
     """`runtime` of a rule, likewise."""
 
-    def of_job(wildcards, input, attempt, threads):
+    def request(wildcards, input, attempt, threads):
         return job_of(rule, dict(wildcards.items()), config, input).minutes(attempt, threads)
 
-    return of_job
+    return request
 
 
 def weights_file(classifier):
@@ -143,7 +143,7 @@ def data_slice():
     return {key: value for key, value in data.items() if key not in left_out}
 
 
-def of_figure(figure):
+def figure_settings(figure):
     """A figure's config, with the names that it leaves open filled in."""
     settings = config["figures"][figure]
     everything = {"classifiers": CLASSIFIERS, "adversarial_sets": SETS, "denoisers": DENOISERS}

@@ -2,8 +2,8 @@ rule figure:
     input:
         distances=lambda wildcards: expand(
             f"{RESULTS}/distances/{{classifier}}/{{adversarial_set}}.csv",
-            classifier=of_figure(wildcards.figure)["classifiers"],
-            adversarial_set=of_figure(wildcards.figure)["adversarial_sets"],
+            classifier=figure_settings(wildcards.figure)["classifiers"],
+            adversarial_set=figure_settings(wildcards.figure)["adversarial_sets"],
         ),
     output:
         **pictures("{figure}", "figure", "{figure}"),
@@ -16,7 +16,7 @@ rule figure:
         mem_mb=memory("figure"),
         runtime=minutes("figure"),
     params:
-        figure=lambda wildcards: of_figure(wildcards.figure),
+        figure=lambda wildcards: figure_settings(wildcards.figure),
         code=code("figure.py"),
     script:
         "../scripts/figure.py"

@@ -11,12 +11,12 @@ def paper(table):
     return ancient(f"{PAPER}/{table}.csv")
 
 
-def of_the_paper(inputs):
+def paper_files(inputs):
     """Those of a table's inputs that are the paper's."""
     return [file for name, file in inputs.items() if name.startswith("paper")]
 
 
-def of_sets(pattern, classifiers=(), adversarial_sets=SETS):
+def files_of_sets(pattern, classifiers=(), adversarial_sets=SETS):
     """The files of each set, or of each classifier and set."""
     return expand(f"{RESULTS}/{pattern}", classifier=classifiers or [""], adversarial_set=adversarial_sets)
 
@@ -25,7 +25,7 @@ def clean_accuracy(classifiers):
     return expand(f"{RESULTS}/classifiers/{{classifier}}/accuracy.csv", classifier=classifiers)
 
 
-MSE = of_sets("mse/{adversarial_set}.csv")
+MSE = files_of_sets("mse/{adversarial_set}.csv")
 ACCURACY = "accuracy/{classifier}/{adversarial_set}.csv"
 DISTANCES = "distances/{classifier}/{adversarial_set}_images.csv.gz"
 PREDICTIONS = "predictions/{classifier}/{adversarial_set}.csv.gz"
@@ -44,7 +44,7 @@ NAMED_TO_CLAIMS = PAPERS_SETS or SETS[:1]
 # Of each table the inputs and params, named as the arguments of its function in perturbflow/tables.
 TABLES = {
     "table1": (
-        {"paper": paper("table1"), "mse": MSE, "accuracy": of_sets(ACCURACY, [TABLE1["classifier"]])},
+        {"paper": paper("table1"), "mse": MSE, "accuracy": files_of_sets(ACCURACY, [TABLE1["classifier"]])},
         {"adversarial_sets": SETS, **TABLE1},
     ),
     "table2": (
@@ -59,33 +59,33 @@ TABLES = {
 }
 if UNMODIFIED:
     TABLES["table5"] = (
-        {"paper": paper("table5"), "accuracy": of_sets(ACCURACY, UNMODIFIED)},
+        {"paper": paper("table5"), "accuracy": files_of_sets(ACCURACY, UNMODIFIED)},
         {"classifiers": UNMODIFIED, "adversarial_sets": SETS, "denoisers": DENOISERS},
     )
 if MODIFIED:
     TABLES["table7"] = (
-        {"paper": paper("table7"), "accuracy": of_sets(ACCURACY, MODIFIED)},
+        {"paper": paper("table7"), "accuracy": files_of_sets(ACCURACY, MODIFIED)},
         {"classifiers": MODIFIED, "adversarial_sets": SETS, "denoisers": DENOISERS},
     )
 if {"along_share", "norm_change", "angle"} <= METRICS:
     TABLES["decision_planes"] = (
         {
-            "distances_images": of_sets(DISTANCES, CLASSIFIERS),
-            "predictions": of_sets(PREDICTIONS, CLASSIFIERS),
+            "distances_images": files_of_sets(DISTANCES, CLASSIFIERS),
+            "predictions": files_of_sets(PREDICTIONS, CLASSIFIERS),
         },
         {"classifiers": CLASSIFIERS, "adversarial_sets": SETS, "denoisers": DENOISERS, "controls": NORM_OF},
     )
 if NORM_OF and "relative_error" in METRICS:
     TABLES["amplification"] = (
-        {"distances_images": of_sets(DISTANCES, CLASSIFIERS, dict.fromkeys([*NORM_OF, *NORM_OF.values()]))},
+        {"distances_images": files_of_sets(DISTANCES, CLASSIFIERS, dict.fromkeys([*NORM_OF, *NORM_OF.values()]))},
         {"classifiers": CLASSIFIERS, "denoisers": DENOISERS, "controls": NORM_OF},
     )
 TABLES["claims"] = (
     {
-        "distances_images": of_sets(DISTANCES, CLASSIFIERS, PAPERS_SETS),
-        "predictions": of_sets(PREDICTIONS, CLASSIFIERS, PAPERS_SETS),
-        "mse_images": of_sets("mse/{adversarial_set}_images.csv.gz", adversarial_sets=PAPERS_SETS),
-        "layers": of_sets("distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS, NAMED_TO_CLAIMS[:1]),
+        "distances_images": files_of_sets(DISTANCES, CLASSIFIERS, PAPERS_SETS),
+        "predictions": files_of_sets(PREDICTIONS, CLASSIFIERS, PAPERS_SETS),
+        "mse_images": files_of_sets("mse/{adversarial_set}_images.csv.gz", adversarial_sets=PAPERS_SETS),
+        "layers": files_of_sets("distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS, NAMED_TO_CLAIMS[:1]),
         **{f"paper{number}": paper(f"table{number}") for number in (3, 4, 5, 7)},
     },
     {"classifiers": CLASSIFIERS, "adversarial_sets": NAMED_TO_CLAIMS, "denoisers": DENOISERS},
@@ -128,6 +128,6 @@ for table, (inputs, settings) in TABLES.items():
         params:
             **settings,
             table=f"{module_of(table)}:TABLE",
-            code={**code("table.py"), **code_of_module(module_of(table)), **digests(of_the_paper(inputs))},
+            code={**code("table.py"), **code_of_module(module_of(table)), **digests(paper_files(inputs))},
         script:
             "../scripts/table.py"

@@ -1,7 +1,7 @@
 """Let passes of one classifier go on from changed feature maps, for one adversarial set, raw and denoised."""
 
 from perturbflow.classifiers.building import load_classifier
-from perturbflow.files.images import Selected, open_images, read_columns
+from perturbflow.files.images import Subset, open_images, read_columns
 from perturbflow.machine.devices import prepare
 from perturbflow.machine.job import run_job
 from perturbflow.measuring.interventions import intervene, intervention_frames
@@ -20,8 +20,8 @@ def main() -> None:
     versions = zip(conditions, snakemake.input.versions, strict=True)
     interventions = intervene(
         classifier,
-        Selected(clean, rows),
-        {condition: Selected(open_images(path), rows) for condition, path in versions},
+        Subset(clean, rows),
+        {condition: Subset(open_images(path), rows) for condition, path in versions},
         label,
         settings["fractions"],
         compute["batch_size"],

@@ -6,7 +6,7 @@ import pandas as pd
 
 from perturbflow.classifiers.accuracy import top1_of_array
 from perturbflow.classifiers.building import load_classifier
-from perturbflow.files.images import Selected, open_images, read_columns
+from perturbflow.files.images import Subset, open_images, read_columns
 from perturbflow.machine.devices import prepare
 from perturbflow.machine.job import run_job
 from perturbflow.measuring.propagation import distance_frames, layer_distances, prediction_frame, sample_rows
@@ -32,8 +32,8 @@ def main() -> None:
     index, label = (column[rows] for column in read_columns(versions["none", split], "index", "label"))
     distances = layer_distances(
         classifier,
-        Selected(clean, rows),
-        {condition: Selected(open_images(versions[condition, split]), rows) for condition in conditions},
+        Subset(clean, rows),
+        {condition: Subset(open_images(versions[condition, split]), rows) for condition in conditions},
         label,
         settings["metrics"],
         compute["batch_size"],

@@ -45,10 +45,10 @@ class RunEvidence:
         mse_images: pd.DataFrame,
         adversarial_sets: Sequence[str],
     ) -> None:
-        def of_sets(frame: pd.DataFrame) -> pd.DataFrame:
+        def rows_of_sets(frame: pd.DataFrame) -> pd.DataFrame:
             return frame[frame["adversarial_set"].isin(adversarial_sets)] if len(frame) else frame
 
-        distances, predictions, errors = map(of_sets, (distances_images, predictions, mse_images))
+        distances, predictions, errors = map(rows_of_sets, (distances_images, predictions, mse_images))
         version = ["classifier", "adversarial_set", "denoiser"]
         self._distances = {metric: _Means(distances, [*version, "position"], metric) for metric in (NED, COSD)}
         if len(predictions):

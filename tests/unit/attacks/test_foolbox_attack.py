@@ -16,7 +16,7 @@ from torch import nn
 
 from perturbflow.attacks.foolbox_attack import FoolboxAttack, seed_batch
 from perturbflow.attacks.foolbox_options import UNUSABLE, attack_names, check_epsilon, foolbox_attack
-from perturbflow.attacks.gradient_sign import Attacked, MisclassifiedBy
+from perturbflow.attacks.gradient_sign import FinishedImages, MisclassifiedBy
 
 N_IMAGES, N_CLASSES, SIZE = 12, 4, 6
 BOUNDS = (0.0, 255.0)
@@ -96,13 +96,15 @@ def attacked(name, attacker, stopping, images, labels, options=None, **settings)
     parts = list(FoolboxAttack(attack, **settings).stream(attacker, stopping, images, labels))
     assert [len(part.index) for part in parts] == [min(settings["batch_size"], len(images) - part.index[0])
                                                    for part in parts]  # fmt: skip
-    joined = Attacked(*(torch.cat([getattr(part, field) for part in parts]) for field in Attacked.__annotations__))
+    joined = FinishedImages(
+        *(torch.cat([getattr(part, field) for part in parts]) for field in FinishedImages.__annotations__)
+    )
     assert joined.index.tolist() == list(range(len(images)))
     assert (joined.steps == -1).all()
     return joined
 
 
-def errs(network, images, labels):
+def misclassified(network, images, labels):
     with torch.no_grad():
         return network(images).argmax(1) != labels
 
@@ -131,7 +133,7 @@ def test_equals_foolbox(name, options, epsilon, white_box, attacker, others, ima
     """Each batch's images that are not yet misclassified, given to Foolbox directly."""
     stopping, images = (attacker if white_box else others), images.double()
     result = attacked(name, attacker, stopping, images, labels, options, epsilon=epsilon, batch_size=5)
-    already = errs(stopping, images, labels)
+    already = misclassified(stopping, images, labels)
     assert torch.equal(result.already_misclassified, already) and 0 < already.sum() < N_IMAGES
 
     attack = getattr(foolbox.attacks, name)(**options)
@@ -251,7 +253,7 @@ def test_attacks_made_for_unit_images_see_them(name, options, attacker, images):
     images = images.double()
     with torch.no_grad():
         labels = attacker(images).argmax(1)
-    keep = errs(attacker, 255 - images, labels)
+    keep = misclassified(attacker, 255 - images, labels)
     images, labels = images[keep], labels[keep]
     assert len(images) >= 3
     result = attacked(name, attacker, attacker, images, labels, options, batch_size=N_IMAGES)
@@ -286,8 +288,10 @@ def test_every_attack(name, attacker, others, images, labels):
             result = attacked(name, network, stopping, pixels, labels, round_to_8_bits=round_to_8_bits)
         assert result.images.dtype == torch.float32
         assert result.images.min() >= 0 and result.images.max() <= 255
-        assert torch.equal(result.already_misclassified, errs(stopping, pixels, labels))
-        assert torch.equal(result.succeeded, errs(stopping, result.images, labels) & ~result.already_misclassified)
+        assert torch.equal(result.already_misclassified, misclassified(stopping, pixels, labels))
+        assert torch.equal(
+            result.succeeded, misclassified(stopping, result.images, labels) & ~result.already_misclassified
+        )
         unchanged = (result.images == pixels).flatten(1).all(1)
         assert unchanged[result.already_misclassified].all()
         if epsilon is None:
@@ -328,9 +332,9 @@ def test_rounded_minimal_perturbations_still_fool(name, attacker, images, labels
     rounded = attacked(name, attacker, attacker, images, labels, options, round_to_8_bits=True)
     saved = rounded.images.to(torch.uint8)
     assert torch.equal(saved.double(), rounded.images)
-    assert torch.equal(errs(attacker, saved.double(), labels), rounded.succeeded)
+    assert torch.equal(misclassified(attacker, saved.double(), labels), rounded.succeeded)
     exact = attacked(name, attacker, attacker, images, labels, options)
-    afterwards = errs(attacker, exact.images.round(), labels)
+    afterwards = misclassified(attacker, exact.images.round(), labels)
     assert exact.succeeded.sum() >= N_IMAGES - 1
     assert rounded.succeeded.sum() > afterwards.sum()
 
@@ -340,8 +344,8 @@ def test_without_early_stop_every_image_is_attacked(attacker, others, images, la
     result = attacked("LinfBasicIterativeAttack", attacker, others, images, labels, early_stop=False)
     assert not result.already_misclassified.any()
     assert (result.images != images).flatten(1).any(1).all()
-    assert torch.equal(result.succeeded, errs(others, result.images, labels))
-    assert errs(others, images, labels).any()
+    assert torch.equal(result.succeeded, misclassified(others, result.images, labels))
+    assert misclassified(others, images, labels).any()
 
 
 class Constant(nn.Module):
@@ -391,7 +395,7 @@ def test_images_without_an_adversary_to_start_from(name, attacker, images):
     images[::3] = 127  # which inversion changes by 1
     with torch.no_grad():
         labels = attacker(images).argmax(1)
-    startable = errs(attacker, 255 - images, labels)
+    startable = misclassified(attacker, 255 - images, labels)
     assert 0 < startable.sum() < N_IMAGES
     options = {**few_steps(name), "init_attack": "InversionAttack"}
     with pytest.raises((ValueError, AssertionError)):

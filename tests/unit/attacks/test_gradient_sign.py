@@ -14,7 +14,7 @@ from torch import nn
 from perturbflow.attacks.gradient_sign import (
     ATTACKS,
     FGSM,
-    Attacked,
+    FinishedImages,
     IterativeFGSM,
     MisclassifiedBy,
     MomentumIterativeFGSM,
@@ -98,10 +98,12 @@ def attack_of(name, **settings):
 
 def gathered(parts, n_images):
     """The parts of a stream in the order of the input; each image must occur once."""
-    joined = Attacked(*(torch.cat([getattr(part, name) for part in parts]) for name in Attacked.__annotations__))
+    joined = FinishedImages(
+        *(torch.cat([getattr(part, name) for part in parts]) for name in FinishedImages.__annotations__)
+    )
     order = joined.index.argsort()
     assert joined.index[order].tolist() == list(range(n_images))
-    return Attacked(*(getattr(joined, name)[order] for name in Attacked.__annotations__))
+    return FinishedImages(*(getattr(joined, name)[order] for name in FinishedImages.__annotations__))
 
 
 def attacked(attack, attacker, stopping, images, labels):
@@ -114,7 +116,7 @@ def naive(name, attacker, stopping, image, label, step=STEP, seen=lambda x: x, e
     seen: what the stopping classifier sees, and what is given back, of an image of the walk.
     """
 
-    def errs(x):
+    def misclassified(x):
         with torch.no_grad():
             return int(stopping(x[None])[0].argmax()) != int(label)
 
@@ -123,7 +125,7 @@ def naive(name, attacker, stopping, image, label, step=STEP, seen=lambda x: x, e
         (-attacker(x[None])[0].log_softmax(0)[label]).backward(inputs=[x])
         return x.grad
 
-    if early_stop and errs(image):
+    if early_stop and misclassified(image):
         return image, 0, False, True
     x, momentum = image, torch.zeros_like(image)
     for k in range(1, MAX_STEPS + 1):
@@ -136,9 +138,9 @@ def naive(name, attacker, stopping, image, label, step=STEP, seen=lambda x: x, e
             momentum = DECAY * momentum + grad / grad.abs().sum()
             x = x + step * momentum.sign()
         x = x.clamp(*BOUNDS)
-        if early_stop and errs(seen(x)):
+        if early_stop and misclassified(seen(x)):
             return seen(x), k, True, False
-    return seen(x), MAX_STEPS, errs(seen(x)), False
+    return seen(x), MAX_STEPS, misclassified(seen(x)), False
 
 
 @pytest.mark.parametrize("white_box", [True, False], ids=["white box", "black box"])
@@ -174,7 +176,7 @@ def test_the_batch_size_changes_nothing(name, early_stop, attacker, others, imag
         for size in (1, 3, 7, None)
     ]
     for result in results[1:]:
-        for field in Attacked.__annotations__:
+        for field in FinishedImages.__annotations__:
             assert torch.equal(getattr(result, field), getattr(results[0], field)), field
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from perturbflow.files.images import (
     DataSplit,
-    Selected,
+    Subset,
     image_writer,
     open_images,
     read_columns,
@@ -190,7 +190,7 @@ def test_files_are_closed(path):
 
 def test_selected_rows(path):
     images = open_images(path)
-    selected = Selected(images, np.array([4, 1, 2]))
+    selected = Subset(images, np.array([4, 1, 2]))
     assert selected.shape == (3, *images.shape[1:]) and len(selected) == 3
     np.testing.assert_array_equal(selected[:], images[np.array([4, 1, 2])])
     np.testing.assert_array_equal(selected[1:], images[np.array([1, 2])])

@@ -269,7 +269,7 @@ def test_a_metric_is_a_function_and_its_name(monkeypatch):
     def growth(here, before):
         return here - before
 
-    def average(of_blocks):
+    def average(combine_blocks):
         return 0.0, 0.0, 0.0
 
     @distances.set_metric(average)
@@ -304,11 +304,11 @@ def naive_cka(clean, other):
 
 def cka(clean, other):
     """Of lists of maps (n, n_elements), block by block."""
-    of_blocks = [
+    combine_blocks = [
         linear_cka(*(gram_matrix(torch.from_numpy(maps), 2**10) for maps in pair))
         for pair in zip(clean, other, strict=True)
     ]
-    return SET_METRICS["linear_cka"].of_blocks(torch.stack(of_blocks))
+    return SET_METRICS["linear_cka"].combine_blocks(torch.stack(combine_blocks))
 
 
 @pytest.fixture(scope="module")

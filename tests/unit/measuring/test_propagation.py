@@ -114,7 +114,7 @@ def test_equals_separate_passes_with_stored_maps(classifier, clean, versions):
     clean_maps, clean_logits = stored_maps(classifier, clean)
     assert result.n_elements.tolist() == [of_tap[0].size for of_tap in clean_maps]
     assert result.n_elements[-1] == 10
-    assert list(result.per_image) == OF_IMAGES and not result.of_set
+    assert list(result.per_image) == OF_IMAGES and not result.whole_set
     for values in result.per_image.values():
         assert values.shape == (3, len(classifier.taps), N_IMAGES) and values.dtype == np.float64
 
@@ -153,8 +153,8 @@ def test_each_metric_alone_is_what_it_is_among_all(metric, clean, versions):
     classifier = small_classifier("resnet18")
     together = layer_distances(classifier, clean, versions, LABELS, ALL_METRICS, 64, CPU)
     alone = layer_distances(classifier, clean, versions, LABELS, [metric], 64, CPU)
-    assert [*alone.per_image, *alone.of_set] == [metric]
-    for kind in ("per_image", "of_set"):
+    assert [*alone.per_image, *alone.whole_set] == [metric]
+    for kind in ("per_image", "whole_set"):
         for name, values in getattr(alone, kind).items():
             np.testing.assert_allclose(values, getattr(together, kind)[name], rtol=1e-9)
 
@@ -202,12 +202,12 @@ def test_cka_sees_the_same_blocks_whatever_the_batch(classifier, clean, versions
     sizes = passes_of(classifier)
     for batch_size in (1, 64):
         result = layer_distances(classifier, clean, versions, LABELS, ["linear_cka"], batch_size, CPU)
-        assert result.of_set["linear_cka"].shape == (3, len(classifier.taps), 3)
+        assert result.whole_set["linear_cka"].shape == (3, len(classifier.taps), 3)
         for v, images in enumerate(versions.values()):
             maps, _ = stored_maps(classifier, images)
             expected = [centred_cka(np.array(a), np.array(b)) for a, b in zip(clean_maps, maps, strict=True)]
-            assert result.of_set["linear_cka"][v, :, 0] == pytest.approx(expected, rel=1e-7)
-        assert np.isnan(result.of_set["linear_cka"][..., 1:]).all()
+            assert result.whole_set["linear_cka"][v, :, 0] == pytest.approx(expected, rel=1e-7)
+        assert np.isnan(result.whole_set["linear_cka"][..., 1:]).all()
     assert sizes[0] == 20
 
 
@@ -219,13 +219,13 @@ def test_cka_of_several_blocks_has_an_interval():
     sizes = passes_of(classifier)
     result = layer_distances(classifier, clean, versions, np.zeros(70, np.int64), ["cosine", "linear_cka"], 8, CPU)
     assert sizes == [64, 64, 12]
-    value, low, high = np.moveaxis(result.of_set["linear_cka"], -1, 0)
+    value, low, high = np.moveaxis(result.whole_set["linear_cka"], -1, 0)
     assert (low < value).all() and (value < high).all()
     assert (value < 1).all() and (value > 0.2).all()
     same = layer_distances(
         classifier, clean, {"none": clean.astype(np.float32)}, LABELS[:1].repeat(70), ["linear_cka"], 8, CPU
     )
-    np.testing.assert_allclose(same.of_set["linear_cka"], 1, rtol=1e-9)
+    np.testing.assert_allclose(same.whole_set["linear_cka"], 1, rtol=1e-9)
 
 
 def test_cka_is_of_the_whole_set_where_images_are_ordered_by_class():
@@ -240,7 +240,7 @@ def test_cka_is_of_the_whole_set_where_images_are_ordered_by_class():
     a, b = np.array(a), np.array(b)
     assert centred_cka(a[:32], b[:32]) < 0.5
     result = layer_distances(classifier, clean, versions, np.zeros(96, np.int64), ["linear_cka"], 64, CPU)
-    value, low, high = result.of_set["linear_cka"][0, 0]
+    value, low, high = result.whole_set["linear_cka"][0, 0]
     assert low < centred_cka(a, b) < high
     assert value == pytest.approx(centred_cka(a, b), abs=0.02)
     assert value > 0.8
@@ -350,7 +350,7 @@ def test_frames_hold_what_the_files_promise(measured):
     assert summaries["n_elements"].tolist() == 2 * list(range(100, 100 + n_taps))
     assert (summaries["n_images"] == N_IMAGES).all()
     of_the_set = summaries[["linear_cka_mean", "linear_cka_ci_low", "linear_cka_ci_high"]].to_numpy()
-    assert np.array_equal(of_the_set, measured.of_set["linear_cka"].reshape(-1, 3))
+    assert np.array_equal(of_the_set, measured.whole_set["linear_cka"].reshape(-1, 3))
     assert summaries["linear_cka_std"].isna().all()
 
     assert per_image.columns.tolist() == ["denoiser", "position", "index", "label", *metrics]

@@ -20,7 +20,7 @@ from perturbflow.files.images import DataSplit, image_writer, write_split
 from perturbflow.machine import devices as compute
 from perturbflow.planning import requests as work
 from perturbflow.planning.config import load_config
-from perturbflow.planning.costs import Network, classifier_costs, denoiser_costs
+from perturbflow.planning.costs import NetworkCosts, classifier_costs, denoiser_costs
 from perturbflow.planning.image_counts import source_images, stored_images
 from perturbflow.planning.passes import attack_passes, jobs, passes
 from perturbflow.planning.requests import LEAST_MINUTES, Job, job_of
@@ -71,7 +71,7 @@ class LiveBytes(TorchDispatchMode):
         self.now -= n_bytes
 
 
-def costs(network: nn.Module, size: int) -> Network:
+def costs(network: nn.Module, size: int) -> NetworkCosts:
     """What an image costs a network on the meta device, where nothing is computed; a value is four bytes."""
     n_images = 2  # batch normalisation takes no single one
     images = torch.empty(n_images, 3, size, size, device="meta")
@@ -89,7 +89,7 @@ def costs(network: nn.Module, size: int) -> Network:
     n_saved = sum(storage.nbytes() for storage in saved.values())
     with torch.no_grad(), LiveBytes() as live, FlopCounterMode(display=False) as counter:
         network.eval()(images)
-    return Network(
+    return NetworkCosts(
         taps=len(getattr(network, "taps", ())),
         parameters=sum(parameter.numel() for parameter in network.parameters()) / 1e6,
         gflop=counter.get_total_flops() / n_images / 1e9,
@@ -98,7 +98,7 @@ def costs(network: nn.Module, size: int) -> Network:
     )
 
 
-def compare(table: Network, real: Network) -> None:
+def compare(table: NetworkCosts, real: NetworkCosts) -> None:
     assert table.taps == real.taps
     assert table.parameters == pytest.approx(real.parameters, rel=0.02)
     assert table.gflop == pytest.approx(real.gflop, rel=0.02)
@@ -147,9 +147,9 @@ def test_a_denoisers_costs_follow_its_width(papers: dict[str, Any]) -> None:
 def test_an_unknown_network_is_as_costly_as_the_costliest(papers: dict[str, Any], architecture: str) -> None:
     # Its options are its own affair.
     estimate = classifier_costs(classifier(papers, "resnet18", architecture=architecture, options={"width": 0.1}))
-    assert estimate == Network(14, 140.39, 17.563, 31.124, 2.509)
+    assert estimate == NetworkCosts(14, 140.39, 17.563, 31.124, 2.509)
     unknown = {**papers["denoisers"]["unet"], "architecture": "mine:Denoiser", "width": 1}
-    assert denoiser_costs(unknown, 64) == Network(0, 78.52, 13.316, 12.865, 2.110)
+    assert denoiser_costs(unknown, 64) == NetworkCosts(0, 78.52, 13.316, 12.865, 2.110)
 
 
 def test_the_taps_of_the_config_count(papers: dict[str, Any]) -> None:
