@@ -56,8 +56,8 @@ def _against_passes(architecture: str, files: Mapping[str, Path], size: Size, de
 
     def measure(metrics: list[str]) -> None:
         clean, *others = (open_images(file) for file in files.values())
-        versions = dict(zip(CONDITIONS, others, strict=True))
-        layer_distances(network, clean, versions, labels, metrics, size.batch_size, device)
+        conditions = dict(zip(CONDITIONS, others, strict=True))
+        layer_distances(network, clean, conditions, labels, metrics, size.batch_size, device)
 
     @torch.no_grad()
     def pass_through() -> None:

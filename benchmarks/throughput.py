@@ -74,7 +74,7 @@ class Rates:
 
     training: of classifiers, and denoiser_training: of denoisers with the mean squared error. forward: passes of
     classifiers in float32. gradient: passes and gradients of the attackers. distances: passes of classifiers with their
-    maps compared, of clean images and of versions. guide: the loss of guided denoisers alone, with its gradient.
+    maps compared, of clean images and of conditions. guide: the loss of guided denoisers alone, with its gradient.
     denoising: passes of denoisers, and through: passes and gradients. control and errors: see `controls` and `errors`.
     taps: the number of each classifier's, no rate.
     """
@@ -236,14 +236,14 @@ class Bench:
         return self._timed(lambda: _exhaust(attack.stream(attacker, stopping, images, labels)))
 
     def distances(self, name: str) -> Measurement:
-        """Clean images and their versions, with the metrics of the config."""
+        """Clean images and their conditions, with the metrics of the config."""
         classifier, clean = self._classifier(name), self._clean()
-        versions = {str(seed): adversaries(clean, seed=seed) for seed in range(N_CONDITIONS)}
+        conditions = {str(seed): adversaries(clean, seed=seed) for seed in range(N_CONDITIONS)}
         return self._timed(
             lambda: layer_distances(
                 classifier,
                 clean,
-                versions,
+                conditions,
                 np.zeros(len(clean), dtype=np.int64),
                 self.config["measure"]["metrics"],
                 self.batch_size,

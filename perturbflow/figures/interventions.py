@@ -31,7 +31,7 @@ _INTERVENTION_NOTE = (
 
 _INTERVENTION_ROWS = (("top1", "top-1\naccuracy (%)", 100.0), ("margin", "mean\nmargin", 1.0))
 """What the rows of the intervention figure show, the words at their axes, and the factor to the unit shown."""
-_ALONG, _ACROSS, _CLEAN, _VERSION = "#D55E00", "#0072B2", "#009E73", "#CC79A7"
+_ALONG, _ACROSS, _CLEAN, _PERTURBED = "#D55E00", "#0072B2", "#009E73", "#CC79A7"
 _SMALL_PLOT = 0.8
 
 
@@ -55,8 +55,8 @@ def intervention_figure(
     conditions = [RAW, *denoisers]
     file = f"interventions/{classifier}/{adversarial_sets[0]}.csv"
     parts = _parts_of(select(interventions, file, _INTERVENTION_COLUMNS, classifier=classifier))
-    versions = {
-        (name, condition): _Version.of(interventions, parts, classifier, name, condition)
+    outcomes = {
+        (name, condition): _Outcome.of(interventions, parts, classifier, name, condition)
         for name in adversarial_sets
         for condition in conditions
     }
@@ -65,7 +65,7 @@ def intervention_figure(
         title=label(classifier),
         left=HEADING + AXIS,
         conditions=conditions,
-        line=versions[adversarial_sets[0], RAW].parts[parts[0]],
+        line=outcomes[adversarial_sets[0], RAW].parts[parts[0]],
         samples={_part_words(part): look for part, look in looks.items()} | _REFERENCES,
         note=_INTERVENTION_NOTE,
     )
@@ -84,7 +84,7 @@ def intervention_figure(
                 row = sheet.row(figure, top, plot, words, titles=value == "top1", sharey=drawn.get(value))
                 drawn.setdefault(value, row[0])
                 for condition, axes in zip(conditions, row, strict=True):
-                    versions[name, condition].draw(axes, value, unit, looks)
+                    outcomes[name, condition].draw(axes, value, unit, looks)
                     last = number == len(adversarial_sets) - 1
                     sheet.mark_positions(axes, "none" if value == "top1" else "words" if last else "numbers")
                 top -= GAP
@@ -103,7 +103,7 @@ _INTERVENTION_COLUMNS = [
 
 _REFERENCES: dict[str, dict[str, Any]] = {
     "clean image": {"color": _CLEAN, "linewidth": 2.5, "alpha": 0.6},
-    "perturbed image": {"color": _VERSION, "linewidth": 2.5, "alpha": 0.6},
+    "perturbed image": {"color": _PERTURBED, "linewidth": 2.5, "alpha": 0.6},
 }
 
 
@@ -136,7 +136,7 @@ def _parts_of(interventions: pd.DataFrame) -> list[_Part]:
 
 
 @dataclass(frozen=True)
-class _Version:
+class _Outcome:
     """What the classifier says of one set under one condition: by part and position, and at both ends."""
 
     parts: Mapping[_Part, pd.DataFrame]
@@ -146,7 +146,7 @@ class _Version:
     @classmethod
     def of(
         cls, interventions: pd.DataFrame, parts: Sequence[_Part], classifier: str, adversarial_set: str, denoiser: str
-    ) -> _Version:
+    ) -> _Outcome:
         file = f"interventions/{classifier}/{adversarial_set}.csv"
         rows = select(
             interventions,

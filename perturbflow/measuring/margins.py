@@ -16,7 +16,7 @@ def margins(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def count_not_finite(logits: Tensor) -> Tensor:
-    """How many images' logits are not finite, int64 (n_versions,), of logits (n_versions, N, n_classes)."""
+    """How many images' logits are not finite, int64 (n_conditions,), of logits (n_conditions, N, n_classes)."""
     return (~logits.isfinite()).any(-1).sum(1)
 
 

@@ -1,4 +1,4 @@
-"""Metrics: how far another version of an image moves a classifier's feature maps from those of the clean one.
+"""Metrics: how far a changed image moves a classifier's feature maps from those of the clean one.
 
 A metric is a function under a decorator that says what it compares; its name is its word in the config:
 

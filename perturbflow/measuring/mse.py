@@ -12,7 +12,7 @@ BYTES_AT_ONCE = 2**22  # of images in double precision: they stay in the cache, 
 
 
 def mean_squared_errors(images: Images, clean: Images, batch_size: int | None = None) -> Array:
-    """MSE in pixels squared of each of (N, H, W, 3) images against its clean version, float64 (N,).
+    """MSE in pixels squared of each of (N, H, W, 3) images against its clean image, float64 (N,).
 
     The mean over pixels and channels, in double precision. Their mean over the images is that of Tables 1 and 4 of the
     paper. batch_size: images compared at once; None is what 4 MB hold, so that memory does not depend on their size.

@@ -1,4 +1,4 @@
-"""Distances between the feature maps of clean images and their versions, layer by layer."""
+"""How a perturbation propagates: distances between the feature maps of clean and other images, layer by layer."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def sample_rows(n_images: int, n_sampled: int, seed: int) -> Array:
 
 @dataclass(frozen=True)
 class LayerDistances:
-    """What the passes of clean images and of their versions gave.
+    """What the passes of clean images, and of the same images under each condition, gave.
 
-    per_image: by metric, float64 (n_versions, n_taps, N). whole_set: by metric, float64 (n_versions, n_taps, 3): the
-    value and the ends of its 95% interval. n_elements: of one image's map, int64 (n_taps,). predicted: int64, and
-    margin (see `margins`): float64, both (1 + n_versions, N), the clean images first.
+    per_image: by metric, float64 (n_conditions, n_taps, N). whole_set: by metric, float64 (n_conditions, n_taps, 3):
+    the value and the ends of its 95% interval. n_elements: of one image's map, int64 (n_taps,). predicted: int64, and
+    margin (see `margins`): float64, both (1 + n_conditions, N), the clean images first.
     """
 
     per_image: dict[str, Array]
@@ -60,18 +60,18 @@ class LayerDistances:
 def layer_distances(
     classifier: Classifier,
     clean: Images,
-    versions: Mapping[str, Images],
+    conditions: Mapping[str, Images],
     labels: Array,
     metrics: Sequence[str],
     batch_size: int,
     device: torch.device,
 ) -> LayerDistances:
-    """Distances at every tap between clean images and their versions (Figures 2 and 3 of the paper).
+    """Distances at every tap between clean images and the same under each condition (Figures 2 and 3 of the paper).
 
-    clean: uint8 (N, H, W, 3). versions: by the name of the denoiser, float32 (N, H, W, 3). labels: int64 (N,). A batch
-    of all versions of the same few images passes the classifier once; each distance is computed while the map goes by.
-    A batch holds `batch_size` images or, where a metric of the whole set is asked for, all versions of a block. Batches
-    are read ahead by a thread.
+    clean: uint8 (N, H, W, 3). conditions: the adversaries, by the denoiser that they went through, float32 (N, H, W,
+    3). labels: int64 (N,). A batch of the same few images under all conditions passes the classifier once; each
+    distance is computed while the map goes by. A batch holds `batch_size` images or, where a metric of the whole set is
+    asked for, a block under all conditions. Batches are read ahead by a thread.
 
     Raises ValueError for an unknown metric, and where logits are not finite.
     """
@@ -81,11 +81,11 @@ def layer_distances(
     set_metrics = [name for name in metrics if name in SET_METRICS]
     map_metrics = [name for name in METRICS if name in metrics or (name == "relative_error" and between_taps)]
 
-    n_versions, n_taps, n_images = len(versions), len(classifier.taps), len(clean)
+    n_conditions, n_taps, n_images = len(conditions), len(classifier.taps), len(clean)
     # All stays on the device to the end: to fetch a number is to wait for all work before it.
     empty = partial(torch.empty, dtype=torch.float64, device=device)
-    values = {name: empty(n_versions, n_taps, n_images) for name in map_metrics}
-    pixel_errors = {"relative_error": empty(n_versions, n_images)} if between_taps else {}
+    values = {name: empty(n_conditions, n_taps, n_images) for name in map_metrics}
+    pixel_errors = {"relative_error": empty(n_conditions, n_images)} if between_taps else {}
     block_statistics: dict[str, list[list[Tensor]]] = {name: [[] for _ in range(n_taps)] for name in set_metrics}
     n_elements = np.zeros(n_taps, dtype=np.int64)
 
@@ -107,15 +107,15 @@ def layer_distances(
     # Files are ordered by class, and a block must be a sample of the whole set.
     order = np.random.default_rng(0).permutation(n_images)
     expected = torch.from_numpy(labels[order]).to(device)
-    predicted = torch.empty(1 + n_versions, n_images, dtype=torch.int64, device=device)
-    margin = empty(1 + n_versions, n_images)
-    n_not_finite = torch.zeros(1 + n_versions, dtype=torch.int64, device=device)
-    images_at_once = max(1, batch_size // (1 + n_versions))
+    predicted = torch.empty(1 + n_conditions, n_images, dtype=torch.int64, device=device)
+    margin = empty(1 + n_conditions, n_images)
+    n_not_finite = torch.zeros(1 + n_conditions, dtype=torch.int64, device=device)
+    images_at_once = max(1, batch_size // (1 + n_conditions))
     few = [slice(first, min(first + images_at_once, n_images)) for first in range(0, n_images, images_at_once)]
 
     def load(rows: slice) -> tuple[slice, Tensor]:
         images = order[rows]
-        batch = [clean[images].astype(np.float32), *(of[images] for of in versions.values())]
+        batch = [clean[images].astype(np.float32), *(of[images] for of in conditions.values())]
         return rows, ready_for(device, np.concatenate(batch))
 
     for rows, batch in ahead(load, blocks(n_images) if set_metrics else few):
@@ -125,11 +125,11 @@ def layer_distances(
             {name: metric_values[:, rows] for name, metric_values in pixel_errors.items()},
         )
         with classifier.observed(receiver(rows)):
-            logits = classifier(pixels).unflatten(0, (1 + n_versions, -1))
+            logits = classifier(pixels).unflatten(0, (1 + n_conditions, -1))
         predicted[:, rows], margin[:, rows] = logits.argmax(-1), margins(logits, expected[rows])
         n_not_finite += count_not_finite(logits)
 
-    check_finite(n_not_finite, n_images, ["clean", *versions])
+    check_finite(n_not_finite, n_images, ["clean", *conditions])
     for name in between_taps:
         here = values["relative_error"]
         values[name] = TAP_TO_TAP[name](here, torch.cat([pixel_errors["relative_error"][:, None], here[:, :-1]], dim=1))
@@ -150,16 +150,16 @@ def _flattened(maps: Tensor) -> Tensor:
 
 
 def _compare(maps: Sequence[Tensor], values: Mapping[str, Tensor]) -> None:
-    """Write into `values`, float64 (n_versions, N) by metric, those of maps (N, n_elements), the clean ones first."""
+    """Write into `values`, float64 (n_conditions, N) by metric, those of maps (N, n_elements), the clean ones first."""
     clean, *others = maps
     images_at_once = max(1, _elements_at_once(clean) // clean.shape[1])
     for start in range(0, len(clean), images_at_once):
         images = slice(start, start + images_at_once)
         clean_part = Maps(clean[images])
-        for version, other in enumerate(others):
+        for condition, other in enumerate(others):
             change = Change(clean_part, Maps(other[images]))
             for name, metric_values in values.items():
-                metric_values[version, images] = METRICS[name](change)
+                metric_values[condition, images] = METRICS[name](change)
 
 
 def _elements_at_once(maps: Tensor) -> int:
@@ -167,7 +167,7 @@ def _elements_at_once(maps: Tensor) -> int:
 
 
 def _combined(metric: SetMetric, tap_statistics: Sequence[Sequence[Tensor]]) -> Array:
-    """(n_versions, n_taps, 3) of the numbers of each tap's blocks, (n_versions, k) each."""
+    """(n_conditions, n_taps, 3) of the numbers of each tap's blocks, (n_conditions, k) each."""
     values = [
         [metric.combine_blocks(maps_of_condition) for maps_of_condition in torch.stack(list(blocks), 1).cpu()]
         for blocks in tap_statistics
@@ -178,23 +178,25 @@ def _combined(metric: SetMetric, tap_statistics: Sequence[Sequence[Tensor]]) -> 
 def distance_frames(
     distances: LayerDistances,
     classifier: Classifier,
-    versions: Sequence[str],
+    conditions: Sequence[str],
     index: Array,
     labels: Array,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The distances as tables: a row a version and tap, and a row a version, tap and image.
+    """The distances as tables: a row a condition and tap, and a row a condition, tap and image.
 
     index: row of each image in the data file. The first has denoiser, position (from 1), layer, module, n_elements,
     n_images and mean, std, ci_low, ci_high of each metric, with no std for those of the whole set; the second denoiser,
     position, index, label and the metrics of images.
     """
     summaries, per_image = [], []
-    for version, denoiser in enumerate(versions):
+    for condition, denoiser in enumerate(conditions):
         for position, tap in enumerate(classifier.taps):
-            values = {metric: metric_values[version, position] for metric, metric_values in distances.per_image.items()}
+            values = {
+                metric: metric_values[condition, position] for metric, metric_values in distances.per_image.items()
+            }
             statistics = {metric: summary(image_values) for metric, image_values in values.items()}
             for metric, metric_values in distances.whole_set.items():
-                mean, low, high = metric_values[version, position]
+                mean, low, high = metric_values[condition, position]
                 statistics[metric] = {"mean": mean, "std": float("nan"), "ci_low": low, "ci_high": high}
             summaries.append(
                 {
@@ -215,8 +217,8 @@ def distance_frames(
     return pd.DataFrame(summaries), pd.concat(per_image, ignore_index=True)
 
 
-def prediction_frame(distances: LayerDistances, versions: Sequence[str], index: Array, labels: Array) -> pd.DataFrame:
-    """A row a version and image: denoiser, index, label, and the prediction and margin of clean image and version."""
+def prediction_frame(distances: LayerDistances, conditions: Sequence[str], index: Array, labels: Array) -> pd.DataFrame:
+    """A row a condition and image: denoiser, index, label, prediction and margin of the clean and of the other image."""
     (clean, *others), (clean_margin, *margins_of_others) = distances.predicted, distances.margin
     return pd.concat(
         [
@@ -231,7 +233,7 @@ def prediction_frame(distances: LayerDistances, versions: Sequence[str], index: 
                     "margin": margin,
                 }
             )
-            for denoiser, predicted, margin in zip(versions, others, margins_of_others, strict=True)
+            for denoiser, predicted, margin in zip(conditions, others, margins_of_others, strict=True)
         ],
         ignore_index=True,
     )

@@ -228,7 +228,7 @@ def job_of(rule: str, wildcards: Mapping[str, str], config: Config, inputs: Any)
             images = {split: stored_images(inputs[split], size, 4) for split in SPLITS}
         case "measure":
             images = {
-                split: stored_images(path, size, 4) for split, path in zip(SPLITS, inputs["versions"], strict=False)
+                split: stored_images(path, size, 4) for split, path in zip(SPLITS, inputs["images"], strict=False)
             }
         case "intervene":
             images = {config["measure"]["split"]: stored_images(inputs["data"], size, 1)}

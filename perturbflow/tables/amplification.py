@@ -56,7 +56,7 @@ def _amplification_of(
 ) -> pd.DataFrame:
     errors = by_image(maps, [*SET_AND_CONDITION, "position"], "relative_error")
     positions = sorted(maps["position"].unique())
-    found = {version[:2]: None for version in errors.columns}
+    found = {key[:2]: None for key in errors.columns}
     pairs = [(control, name, condition) for control, name in controls.items() for condition in conditions]
     for control, name, condition in pairs:
         refuse_missing(found, classifier, [control, name], condition)

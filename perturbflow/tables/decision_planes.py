@@ -48,7 +48,7 @@ def decision_planes(
     norm_change      length of the logits relative to the clean ones, minus 1
     angle            between the two, degrees
     margin_clean     logit of the true class minus the largest other one, of the clean image
-    margin_change    that of this version, minus margin_clean
+    margin_change    that under this condition, minus margin_clean
     <each of the five>_mean, _ci_low, _ci_high
     along_share_controls_mean   of the set's controls under the same condition; empty without controls
     verdict          `tangential` where the interval of along_share lies above 0.5: the perturbation mostly lengthens
@@ -67,7 +67,7 @@ def decision_planes(
         samples = resampled_means(np.stack(matrices, axis=-1))
         low, high = interval(samples)
         n_images: Array = matrices[0].notna().sum().to_numpy()
-        number: dict[Any, int] = {version: place for place, version in enumerate(matrices[0].columns)}
+        number: dict[Any, int] = {key: place for place, key in enumerate(matrices[0].columns)}
 
         for name in attacks:
             own_controls = [control for control, of in controls.items() if of == name]

@@ -123,7 +123,7 @@ def set_of_norm(control, split):
     return f"{RESULTS}/adversarial/{config['adversarial_sets'][control]['norm_of']}/{split}.h5"
 
 
-def versions(adversarial_set, splits):
+def files_under_conditions(adversarial_set, splits):
     """The files of a set under each of CONDITIONS and, within one, of each split."""
     return [
         (

@@ -1,6 +1,6 @@
 rule measure:
     input:
-        versions=lambda wildcards: versions(wildcards.adversarial_set, SPLITS),
+        images=lambda wildcards: files_under_conditions(wildcards.adversarial_set, SPLITS),
         data=f"{RESULTS}/data/{config['measure']['split']}.h5",
         classifier=f"{RESULTS}/classifiers/{{classifier}}/checkpoint.pt",
     output:
@@ -29,7 +29,7 @@ rule measure:
 
 rule intervene:
     input:
-        versions=lambda wildcards: versions(wildcards.adversarial_set, [config["measure"]["split"]]),
+        images=lambda wildcards: files_under_conditions(wildcards.adversarial_set, [config["measure"]["split"]]),
         data=f"{RESULTS}/data/{config['measure']['split']}.h5",
         classifier=f"{RESULTS}/classifiers/{{classifier}}/checkpoint.pt",
     output:
@@ -56,7 +56,7 @@ rule intervene:
 
 rule mean_squared_error:
     input:
-        versions=lambda wildcards: versions(wildcards.adversarial_set, SPLITS),
+        images=lambda wildcards: files_under_conditions(wildcards.adversarial_set, SPLITS),
         data=expand(f"{RESULTS}/data/{{split}}.h5", split=SPLITS),
     output:
         summary=f"{RESULTS}/mse/{{adversarial_set}}.csv",

@@ -16,12 +16,12 @@ def main() -> None:
 
     clean = open_images(snakemake.input.data)
     rows = sample_rows(len(clean), settings["images"], snakemake.params.seed)
-    index, label = (column[rows] for column in read_columns(snakemake.input.versions[0], "index", "label"))
-    versions = zip(conditions, snakemake.input.versions, strict=True)
+    index, label = (column[rows] for column in read_columns(snakemake.input.images[0], "index", "label"))
+    files = zip(conditions, snakemake.input.images, strict=True)
     interventions = intervene(
         classifier,
         Subset(clean, rows),
-        {condition: Subset(open_images(path), rows) for condition, path in versions},
+        {condition: Subset(open_images(path), rows) for condition, path in files},
         label,
         settings["fractions"],
         compute["batch_size"],

@@ -13,8 +13,8 @@ def main() -> None:
     splits = snakemake.params.splits
     clean = {split: open_images(path) for split, path in zip(splits, snakemake.input.data, strict=True)}
     summaries, per_image = [], []
-    versions = product(snakemake.params.conditions, splits)
-    for (denoiser, split), path in zip(versions, snakemake.input.versions, strict=True):
+    files = product(snakemake.params.conditions, splits)
+    for (denoiser, split), path in zip(files, snakemake.input.images, strict=True):
         errors = mean_squared_errors(open_images(path), clean[split])
         summaries.append(
             {

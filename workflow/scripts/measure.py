@@ -17,11 +17,11 @@ def main() -> None:
     device = prepare(compute["device"], snakemake.threads)
     classifier = load_classifier(snakemake.input.classifier, device)
     settings, conditions = snakemake.params.measure, snakemake.params.conditions
-    versions = dict(zip(product(conditions, snakemake.params.splits), snakemake.input.versions, strict=True))
+    files = dict(zip(product(conditions, snakemake.params.splits), snakemake.input.images, strict=True))
     names = dict(snakemake.wildcards.items())
 
     accuracy = []
-    for (condition, split), path in versions.items():
+    for (condition, split), path in files.items():
         images, (label,) = open_images(path), read_columns(path, "label")
         top1 = top1_of_array(classifier, images, label, compute["batch_size"], device)
         accuracy.append({**names, "denoiser": condition, "split": split, "top1": top1, "n_images": len(images)})
@@ -29,11 +29,11 @@ def main() -> None:
     split = settings["split"]
     clean = open_images(snakemake.input.data)
     rows = sample_rows(len(clean), settings["images"], snakemake.params.seed)
-    index, label = (column[rows] for column in read_columns(versions["none", split], "index", "label"))
+    index, label = (column[rows] for column in read_columns(files["none", split], "index", "label"))
     distances = layer_distances(
         classifier,
         Subset(clean, rows),
-        {condition: Subset(open_images(versions[condition, split]), rows) for condition in conditions},
+        {condition: Subset(open_images(files[condition, split]), rows) for condition in conditions},
         label,
         settings["metrics"],
         compute["batch_size"],

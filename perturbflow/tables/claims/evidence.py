@@ -49,18 +49,18 @@ class RunEvidence:
             return frame[frame["adversarial_set"].isin(adversarial_sets)] if len(frame) else frame
 
         distances, predictions, errors = map(rows_of_sets, (distances_images, predictions, mse_images))
-        version = ["classifier", "adversarial_set", "denoiser"]
-        self._distances = {metric: _Means(distances, [*version, "position"], metric) for metric in (NED, COSD)}
+        keys = ["classifier", "adversarial_set", "denoiser"]
+        self._distances = {metric: _Means(distances, [*keys, "position"], metric) for metric in (NED, COSD)}
         if len(predictions):
             predictions = predictions.assign(
                 accuracy=100.0 * (predictions["predicted"] == predictions["label"]),
                 clean=100.0 * (predictions["predicted_clean"] == predictions["label"]),
             )
-        self._accuracy = _Means(predictions, version, "accuracy")
-        self._clean = _Means(predictions, version, "clean")
+        self._accuracy = _Means(predictions, keys, "accuracy")
+        self._clean = _Means(predictions, keys, "clean")
         if len(errors):
             errors = errors[errors["split"] == "train"]
-        self._mse = _Means(errors, version[1:], "mse_px2")
+        self._mse = _Means(errors, keys[1:], "mse_px2")
 
     def accuracy(self, classifier: str, adversarial_set: str, condition: str) -> Array:
         if condition == CLEAN:
@@ -80,8 +80,8 @@ class PaperEvidence:
     def __init__(self, paper3: pd.DataFrame, paper4: pd.DataFrame, paper5: pd.DataFrame, paper7: pd.DataFrame) -> None:
         self._clean = dict(zip(paper3["classifier"], paper3["top1_train_pct"], strict=True))
         self._mse = paper4.set_index("adversarial_set").stack().to_dict()
-        version = ["classifier", "adversarial_set", "denoiser"]
-        self._accuracy = pd.concat([paper5, paper7]).set_index(version)["top1_train_pct"].to_dict()
+        keys = ["classifier", "adversarial_set", "denoiser"]
+        self._accuracy = pd.concat([paper5, paper7]).set_index(keys)["top1_train_pct"].to_dict()
 
     def accuracy(self, classifier: str, adversarial_set: str, condition: str) -> Array:
         if condition == CLEAN:

@@ -39,7 +39,7 @@ def clean():
 
 
 @pytest.fixture(scope="module")
-def versions(clean):
+def conditions(clean):
     """Far from the clean images, so that a wrong map is seen in the logits."""
     noise = np.random.default_rng(1).normal(0, 60, (2, *clean.shape))
     return {name: (clean + noise[i]).clip(0, 255).astype(np.float32) for i, name in enumerate(["none", "unet"])}
@@ -91,8 +91,8 @@ def logits_and_margins(logits):
 
 
 @pytest.mark.parametrize("batch_size", [1, 25, 1000])
-def test_equals_a_network_split_by_hand(sequential, clean, versions, batch_size):
-    result = intervene(sequential, clean, versions, LABELS, FRACTIONS, batch_size, CPU)
+def test_equals_a_network_split_by_hand(sequential, clean, conditions, batch_size):
+    result = intervene(sequential, clean, conditions, LABELS, FRACTIONS, batch_size, CPU)
     assert result.parts == PARTS and result.is_cut == (True, True, True, True)
     layers = list(sequential.network)
 
@@ -101,7 +101,7 @@ def test_equals_a_network_split_by_hand(sequential, clean, versions, batch_size)
             maps = layer(maps.clone())
         return maps
 
-    starts = [pixels_of(images).double() / 127.5 - 1 for images in (clean, *versions.values())]
+    starts = [pixels_of(images).double() / 127.5 - 1 for images in (clean, *conditions.values())]
     predicted, margins = logits_and_margins(np.array([through(layers, start).numpy() for start in starts]))
     assert result.predicted_images.tolist() == predicted.tolist()
     np.testing.assert_allclose(result.margin_images, margins, rtol=1e-9)
@@ -118,13 +118,13 @@ def test_equals_a_network_split_by_hand(sequential, clean, versions, batch_size)
     assert len(set(np.round(result.margin[0, :, :, 0].ravel(), 9))) > 12
 
 
-def test_what_goes_around_a_tap_stays_clean(clean, versions):
+def test_what_goes_around_a_tap_stays_clean(clean, conditions):
     torch.manual_seed(0)
     network = Shortcut()
     taps = [Tap("1 conv", "inner"), Tap("1 conv", "after"), Tap("1 FC", "head")]
-    result = intervene(in_double(Classifier(network, taps, 32)), clean, versions, LABELS, FRACTIONS, 25, CPU)
+    result = intervene(in_double(Classifier(network, taps, 32)), clean, conditions, LABELS, FRACTIONS, 25, CPU)
     assert result.is_cut == (False, True, True)
-    starts = [pixels_of(images).double() / 127.5 - 1 for images in (clean, *versions.values())]
+    starts = [pixels_of(images).double() / 127.5 - 1 for images in (clean, *conditions.values())]
     of_clean, *of_versions = (network.inner(start).numpy() for start in starts)
     for v, of_version in enumerate(of_versions):
         for p, (part, fraction) in enumerate(PARTS):
@@ -137,7 +137,7 @@ def test_what_goes_around_a_tap_stays_clean(clean, versions):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_whole_change_at_a_cut_is_the_version_and_none_the_clean_image(architecture, clean, versions):
+def test_the_whole_change_at_a_cut_is_the_version_and_none_the_clean_image(architecture, clean, conditions):
     torch.manual_seed(0)
     size = 44 if architecture == "inception_resnet_v2" else 32
     classifier = build_classifier(architecture, 5, size, options=SMALL[architecture]).eval()
@@ -146,7 +146,7 @@ def test_the_whole_change_at_a_cut_is_the_version_and_none_the_clean_image(archi
             # As after training: a norm that does nothing hides maps that are taken too early.
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.2)
-    result = intervene(classifier, clean[:1], {"none": versions["none"][:1]}, LABELS[:1], [0.0, 1.0], 64, CPU)
+    result = intervene(classifier, clean[:1], {"none": conditions["none"][:1]}, LABELS[:1], [0.0, 1.0], 64, CPU)
     assert result.predicted.shape == result.margin.shape == (1, len(classifier.taps), 4, 1)
     assert result.is_cut == (True,) * len(classifier.taps)
     of_clean, of_version = result.margin_images[:, 0]
@@ -158,12 +158,12 @@ def test_the_whole_change_at_a_cut_is_the_version_and_none_the_clean_image(archi
     assert (result.predicted[0, :, 3] == result.predicted_images[1]).all()
 
 
-def test_lengthened_logits_predict_as_before(sequential, clean, versions):
+def test_lengthened_logits_predict_as_before(sequential, clean, conditions):
     """At the logits, the part along the clean ones only makes them longer, or turns all of them around."""
-    result = intervene(sequential, clean, versions, LABELS, FRACTIONS, 64, CPU)
+    result = intervene(sequential, clean, conditions, LABELS, FRACTIONS, 64, CPU)
     with torch.no_grad():
         logits = sequential(pixels_of(clean)).numpy()
-        for v, images in enumerate(versions.values()):
+        for v, images in enumerate(conditions.values()):
             other = sequential(pixels_of(images)).numpy()
             factor = (logits * other).sum(1) / (logits**2).sum(1)
             assert (factor > 0).any()
@@ -172,24 +172,24 @@ def test_lengthened_logits_predict_as_before(sequential, clean, versions):
             np.testing.assert_allclose(longer[factor > 0], (factor * true)[factor > 0], rtol=1e-9)
 
 
-def test_maps_of_zeros_have_no_part_along(clean, versions):
+def test_maps_of_zeros_have_no_part_along(clean, conditions):
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 30 * 30, 5))
     nn.init.zeros_(network[0].weight)
     nn.init.constant_(network[0].bias, -1)
-    result = intervene(Classifier(network, [Tap("1 ReLU", "1")], 32), clean, versions, LABELS, [1.0], 64, CPU)
+    result = intervene(Classifier(network, [Tap("1 ReLU", "1")], 32), clean, conditions, LABELS, [1.0], 64, CPU)
     np.testing.assert_allclose(result.margin[0, 0], np.tile(result.margin_images[0], (3, 1)), rtol=1e-5)
 
 
-def test_no_more_images_than_a_batch_pass_at_once(sequential, clean, versions):
+def test_no_more_images_than_a_batch_pass_at_once(sequential, clean, conditions):
     sizes = []
     for layer in sequential.network:
         layer.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
-    intervene(sequential, clean, versions, LABELS, FRACTIONS, 25, CPU)
+    intervene(sequential, clean, conditions, LABELS, FRACTIONS, 25, CPU)
     assert max(sizes) == 2 * 5 * 2 <= 25
 
 
-def test_images_that_break_the_classifier_are_named(sequential, clean, versions):
-    broken = {**versions, "unet": np.full_like(versions["unet"], np.nan)}
+def test_images_that_break_the_classifier_are_named(sequential, clean, conditions):
+    broken = {**conditions, "unet": np.full_like(conditions["unet"], np.nan)}
     with pytest.raises(ValueError, match=r"not finite for 3 of 3 images \(unet\)"):
         intervene(sequential, clean, broken, LABELS, FRACTIONS, 64, CPU)
 

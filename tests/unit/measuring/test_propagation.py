@@ -64,7 +64,7 @@ def clean():
 
 
 @pytest.fixture(scope="module")
-def versions(clean):
+def conditions(clean):
     generator = np.random.default_rng(1)
     noise = generator.choice([-1.0, 1.0], (3, *clean.shape)).cumsum(0)
     names = ["none", "fusionnet", "unet"]
@@ -109,8 +109,8 @@ def naive_distances(a, b):
 ROUNDING = {"cosine": 1e-15, "along": 1e-15, "along_share": 1e-12, "norm_change": 1e-15, "angle": 1e-6}
 
 
-def test_equals_separate_passes_with_stored_maps(classifier, clean, versions):
-    result = layer_distances(classifier, clean, versions, LABELS, OF_IMAGES, 8, CPU)
+def test_equals_separate_passes_with_stored_maps(classifier, clean, conditions):
+    result = layer_distances(classifier, clean, conditions, LABELS, OF_IMAGES, 8, CPU)
     clean_maps, clean_logits = stored_maps(classifier, clean)
     assert result.n_elements.tolist() == [of_tap[0].size for of_tap in clean_maps]
     assert result.n_elements[-1] == 10
@@ -119,7 +119,7 @@ def test_equals_separate_passes_with_stored_maps(classifier, clean, versions):
         assert values.shape == (3, len(classifier.taps), N_IMAGES) and values.dtype == np.float64
 
     logits = [clean_logits]
-    for v, images in enumerate(versions.values()):
+    for v, images in enumerate(conditions.values()):
         maps, of_version = stored_maps(classifier, images)
         logits.append(of_version)
         for i in range(N_IMAGES):
@@ -139,9 +139,9 @@ def test_equals_separate_passes_with_stored_maps(classifier, clean, versions):
     assert result.predicted.dtype == np.int64 and result.margin.dtype == np.float64
 
 
-def test_gains_multiply_to_the_amplification_of_the_whole_network(classifier, clean, versions):
-    result = layer_distances(classifier, clean, versions, LABELS, ["gain", "relative_error"], 64, CPU)
-    for v, images in enumerate(versions.values()):
+def test_gains_multiply_to_the_amplification_of_the_whole_network(classifier, clean, conditions):
+    result = layer_distances(classifier, clean, conditions, LABELS, ["gain", "relative_error"], 64, CPU)
+    for v, images in enumerate(conditions.values()):
         difference = np.linalg.norm((images - clean.astype(float)).reshape(N_IMAGES, -1), axis=1)
         of_pixels = difference / np.linalg.norm(clean.astype(float).reshape(N_IMAGES, -1), axis=1)
         amplification = result.per_image["relative_error"][v, -1] / of_pixels
@@ -149,10 +149,10 @@ def test_gains_multiply_to_the_amplification_of_the_whole_network(classifier, cl
 
 
 @pytest.mark.parametrize("metric", ALL_METRICS)
-def test_each_metric_alone_is_what_it_is_among_all(metric, clean, versions):
+def test_each_metric_alone_is_what_it_is_among_all(metric, clean, conditions):
     classifier = small_classifier("resnet18")
-    together = layer_distances(classifier, clean, versions, LABELS, ALL_METRICS, 64, CPU)
-    alone = layer_distances(classifier, clean, versions, LABELS, [metric], 64, CPU)
+    together = layer_distances(classifier, clean, conditions, LABELS, ALL_METRICS, 64, CPU)
+    alone = layer_distances(classifier, clean, conditions, LABELS, [metric], 64, CPU)
     assert [*alone.per_image, *alone.whole_set] == [metric]
     for kind in ("per_image", "whole_set"):
         for name, values in getattr(alone, kind).items():
@@ -167,15 +167,15 @@ def passes_of(classifier):
 
 
 @pytest.mark.parametrize("elements_at_once", [1, 3 * 8 * 32 * 32, 10**9])
-def test_batches_and_parts_of_them_change_nothing(elements_at_once, clean, versions, monkeypatch):
+def test_batches_and_parts_of_them_change_nothing(elements_at_once, clean, conditions, monkeypatch):
     classifier = small_classifier("vgg19")
-    expected = layer_distances(classifier, clean, versions, LABELS, OF_IMAGES, 1, CPU)
+    expected = layer_distances(classifier, clean, conditions, LABELS, OF_IMAGES, 1, CPU)
     assert expected.n_elements[0] == 8 * 32 * 32
     monkeypatch.setattr(measuring, "ELEMENTS_AT_ONCE", elements_at_once)
     sizes = passes_of(classifier)
     for batch_size, expected_sizes in ((1, [4] * 5), (9, [8, 8, 4]), (64, [20])):
         sizes.clear()
-        result = layer_distances(classifier, clean, versions, LABELS, OF_IMAGES, batch_size, CPU)
+        result = layer_distances(classifier, clean, conditions, LABELS, OF_IMAGES, batch_size, CPU)
         assert sizes == expected_sizes
         assert result.n_elements.tolist() == expected.n_elements.tolist()
         assert result.predicted.tolist() == expected.predicted.tolist()
@@ -197,13 +197,13 @@ def centred_cka(clean, other):
     return hsic(k, other) / np.sqrt(hsic(k, k) * hsic(other, other))
 
 
-def test_cka_sees_the_same_blocks_whatever_the_batch(classifier, clean, versions):
+def test_cka_sees_the_same_blocks_whatever_the_batch(classifier, clean, conditions):
     clean_maps, _ = stored_maps(classifier, clean)
     sizes = passes_of(classifier)
     for batch_size in (1, 64):
-        result = layer_distances(classifier, clean, versions, LABELS, ["linear_cka"], batch_size, CPU)
+        result = layer_distances(classifier, clean, conditions, LABELS, ["linear_cka"], batch_size, CPU)
         assert result.whole_set["linear_cka"].shape == (3, len(classifier.taps), 3)
-        for v, images in enumerate(versions.values()):
+        for v, images in enumerate(conditions.values()):
             maps, _ = stored_maps(classifier, images)
             expected = [centred_cka(np.array(a), np.array(b)) for a, b in zip(clean_maps, maps, strict=True)]
             assert result.whole_set["linear_cka"][v, :, 0] == pytest.approx(expected, rel=1e-7)
@@ -215,9 +215,9 @@ def test_cka_of_several_blocks_has_an_interval():
     classifier = small_classifier("vgg19")
     generator = np.random.default_rng(0)
     clean = generator.integers(0, 256, (70, 8, 8, 3), np.uint8)
-    versions = {"none": (clean + generator.normal(0, 60, clean.shape)).astype(np.float32)}
+    conditions = {"none": (clean + generator.normal(0, 60, clean.shape)).astype(np.float32)}
     sizes = passes_of(classifier)
-    result = layer_distances(classifier, clean, versions, np.zeros(70, np.int64), ["cosine", "linear_cka"], 8, CPU)
+    result = layer_distances(classifier, clean, conditions, np.zeros(70, np.int64), ["cosine", "linear_cka"], 8, CPU)
     assert sizes == [64, 64, 12]
     value, low, high = np.moveaxis(result.whole_set["linear_cka"], -1, 0)
     assert (low < value).all() and (value < high).all()
@@ -234,12 +234,12 @@ def test_cka_is_of_the_whole_set_where_images_are_ordered_by_class():
     generator = np.random.default_rng(0)
     classes = generator.integers(40, 216, (3, 8, 8, 3)).repeat(32, axis=0)
     clean = (classes + generator.normal(0, 12, classes.shape)).clip(0, 255).astype(np.uint8)
-    versions = {"none": (classes + generator.normal(0, 12, classes.shape)).clip(0, 255).astype(np.float32)}
+    conditions = {"none": (classes + generator.normal(0, 12, classes.shape)).clip(0, 255).astype(np.float32)}
     (a, *_), _ = stored_maps(classifier, clean)
-    (b, *_), _ = stored_maps(classifier, versions["none"])
+    (b, *_), _ = stored_maps(classifier, conditions["none"])
     a, b = np.array(a), np.array(b)
     assert centred_cka(a[:32], b[:32]) < 0.5
-    result = layer_distances(classifier, clean, versions, np.zeros(96, np.int64), ["linear_cka"], 64, CPU)
+    result = layer_distances(classifier, clean, conditions, np.zeros(96, np.int64), ["linear_cka"], 64, CPU)
     value, low, high = result.whole_set["linear_cka"][0, 0]
     assert low < centred_cka(a, b) < high
     assert value == pytest.approx(centred_cka(a, b), abs=0.02)
@@ -257,13 +257,13 @@ def test_the_clean_images_themselves_are_at_distance_zero(clean):
     assert result.margin[0] == pytest.approx(result.margin[1], abs=1e-5)
 
 
-def test_unknown_metrics_are_refused_by_name(clean, versions):
+def test_unknown_metrics_are_refused_by_name(clean, conditions):
     with pytest.raises(ValueError, match=r"unknown metric cosines; known: .*cosine, .*gain, linear_cka"):
-        layer_distances(small_classifier("vgg19"), clean, versions, LABELS, ["cosines"], 64, CPU)
+        layer_distances(small_classifier("vgg19"), clean, conditions, LABELS, ["cosines"], 64, CPU)
 
 
-def test_images_that_break_the_classifier_are_named(clean, versions):
-    broken = {**versions, "unet": versions["unet"].copy()}
+def test_images_that_break_the_classifier_are_named(clean, conditions):
+    broken = {**conditions, "unet": conditions["unet"].copy()}
     broken["unet"][[1, 3], 0, 0, 0] = np.nan
     with pytest.raises(ValueError, match=r"not finite for 2 of 5 images \(unet\)"):
         layer_distances(small_classifier("vgg19"), clean, broken, LABELS, ["cosine"], 64, CPU)
@@ -319,7 +319,7 @@ def test_undefined_values_are_left_out():
 
 @pytest.fixture(scope="module")
 def measured():
-    """Random values in the place of measured ones, of two versions and two metrics beside CKA."""
+    """Random values in the place of measured ones, of two conditions and two metrics beside CKA."""
     generator = np.random.default_rng(0)
     n_taps = len(small_classifier("vgg19").taps)
     return LayerDistances(
@@ -367,10 +367,10 @@ def test_frames_hold_what_the_files_promise(measured):
 def test_predictions_stand_beside_those_of_the_clean_images(measured):
     frame = prediction_frame(measured, ["none", "unet"], INDEX, LABELS)
     both = {"index": INDEX, "label": LABELS, "predicted_clean": measured.predicted[0]}
-    for version, denoiser in enumerate(["none", "unet"], start=1):
+    for condition, denoiser in enumerate(["none", "unet"], start=1):
         rows = frame.query("denoiser == @denoiser").reset_index(drop=True)
-        columns = {**both, "predicted": measured.predicted[version], "margin_clean": measured.margin[0]}
-        expected = pd.DataFrame({"denoiser": denoiser, **columns, "margin": measured.margin[version]})
+        columns = {**both, "predicted": measured.predicted[condition], "margin_clean": measured.margin[0]}
+        expected = pd.DataFrame({"denoiser": denoiser, **columns, "margin": measured.margin[condition]})
         pd.testing.assert_frame_equal(rows, expected)
     assert len(frame) == 2 * N_IMAGES
 

@@ -248,7 +248,7 @@ def inputs_of(rule: str, files: dict[str, dict[str, str]]) -> tuple[dict[str, st
         case "denoised":
             return {"denoiser": "unet", **of_set}, sets
         case "measure":
-            return {"classifier": "vgg19", **of_set}, {"versions": [*sets.values(), "denoised.h5"]}
+            return {"classifier": "vgg19", **of_set}, {"images": [*sets.values(), "denoised.h5"]}
         case "intervene":
             return {"classifier": "vgg19", **of_set}, {"data": data["train"]}
     return of_set, {"data": list(data.values())}
