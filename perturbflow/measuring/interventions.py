@@ -101,7 +101,7 @@ def intervene(
 def _logits_of_variants(
     classifier: Classifier, position: int, pixels: Tensor, fractions: Sequence[float], is_cut: bool
 ) -> Tensor:
-    """Logits (n_conditions, n_parts, B, n_classes) of a pass of pixels (1 + n_conditions, B, 3, H, W), clean ones first.
+    """Logits (n_conditions, n_parts, B, n_classes) of pixels (1 + n_conditions, B, 3, H, W), clean ones first.
 
     Where the tap is a cut, clean and other images go up to it once, and their variants on from it. Elsewhere the
     network goes on from more than the map, all of which must be clean: a copy of the clean image passes for each

@@ -218,7 +218,7 @@ def distance_frames(
 
 
 def prediction_frame(distances: LayerDistances, conditions: Sequence[str], index: Array, labels: Array) -> pd.DataFrame:
-    """A row a condition and image: denoiser, index, label, prediction and margin of the clean and of the other image."""
+    """A row a condition and image: denoiser, index, label, prediction and margin of both images."""
     (clean, *others), (clean_margin, *margins_of_others) = distances.predicted, distances.margin
     return pd.concat(
         [
