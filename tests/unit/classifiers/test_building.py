@@ -18,8 +18,9 @@ from torch import nn
 from perturbflow.attacks.gradient_sign import ATTACKS
 from perturbflow.classifiers import building as classifiers
 from perturbflow.classifiers.architectures import ARCHITECTURES
-from perturbflow.classifiers.building import Tap, build_classifier, load_classifier, save_classifier
+from perturbflow.classifiers.building import build_classifier, load_classifier, save_classifier
 from perturbflow.classifiers.classifier import Classifier, count_layers, count_parameters
+from perturbflow.classifiers.taps import Tap
 
 SHRUNKEN = {
     "resnet18": {"blocks": [1, 1, 1, 1], "width": 0.25},

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from perturbflow.data import sources as module
+from perturbflow.data import decoding, sources
 from perturbflow.data.decoding import decode, decode_to_file
 from perturbflow.data.download import RemoteFile, download
 from perturbflow.data.image_list import DataError
@@ -321,7 +321,7 @@ def test_grayscale_is_repeated_and_alpha_dropped(folder):
 
 
 def test_threads_change_nothing(tiny, monkeypatch):
-    monkeypatch.setattr(module, "IMAGES_PER_TASK", 2)
+    monkeypatch.setattr(decoding, "IMAGES_PER_TASK", 2)
     images = list_splits(settings("tiny-imagenet", tiny), 0)["train"]
     np.testing.assert_array_equal(decode(images, 24, threads=1).images, decode(images, 24, threads=4).images)
 
@@ -329,8 +329,10 @@ def test_threads_change_nothing(tiny, monkeypatch):
 def test_a_thread_holds_few_images_where_they_are_large(tiny, monkeypatch):
     images = list_splits(settings("tiny-imagenet", tiny), 0)["train"]
     stacked = []
-    monkeypatch.setattr(module, "BYTES_PER_TASK", 2 * 3 * 24**2)
-    monkeypatch.setattr(module.np, "stack", lambda arrays, stack=np.stack: stacked.append(len(arrays)) or stack(arrays))
+    monkeypatch.setattr(decoding, "BYTES_PER_TASK", 2 * 3 * 24**2)
+    monkeypatch.setattr(
+        decoding.np, "stack", lambda arrays, stack=np.stack: stacked.append(len(arrays)) or stack(arrays)
+    )
     for size, most in {24: 2, 100: 1}.items():
         stacked.clear()
         decode(images, size)
@@ -338,7 +340,7 @@ def test_a_thread_holds_few_images_where_they_are_large(tiny, monkeypatch):
 
 
 def test_the_file_holds_what_is_decoded_in_memory(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "IMAGES_PER_TASK", 2)
+    monkeypatch.setattr(decoding, "IMAGES_PER_TASK", 2)
     images = list_splits(settings("tiny-imagenet", tiny), 0)["train"]
     decode_to_file(tmp_path / "train.h5", {"config": "{}"}, images, 24, threads=3)
     stored, decoded = read_split(tmp_path / "train.h5"), decode(images, 24)
@@ -424,7 +426,7 @@ def test_subset_does_not_depend_on_the_order_of_files(tiny, monkeypatch):
             folder_names.sort(reverse=True)
             yield folder, folder_names, sorted(file_names, reverse=True)
 
-    monkeypatch.setattr(module.os, "walk", backwards)
+    monkeypatch.setattr(os, "walk", backwards)
     for split, images in list_splits(config, 0).items():
         assert images.ids == expected[split].ids
         assert images.labels.tolist() == expected[split].labels.tolist()
@@ -569,7 +571,7 @@ def test_download_without_a_server(tmp_path, monkeypatch):
 
 def test_tiny_imagenet_is_downloaded_once(tiny_zip, server, tmp_path, monkeypatch):
     server.content = tiny_zip.read_bytes()
-    monkeypatch.setattr(module, "TINY_IMAGENET", server.remote)
+    monkeypatch.setattr(sources, "TINY_IMAGENET", server.remote)
     config = settings("tiny-imagenet", tmp_path / "new/tiny-imagenet-200", download=True)
     for _ in range(2):
         assert decode(list_splits(config, 0)["val"], 64).images.shape == (9, 64, 64, 3)

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from perturbflow.classifiers.building import Tap, build_classifier
+from perturbflow.classifiers.building import build_classifier
 from perturbflow.classifiers.classifier import Classifier
+from perturbflow.classifiers.taps import Tap
 from perturbflow.denoisers.guided_loss import GuidedLoss
 from perturbflow.denoisers.networks import build_denoiser
 from perturbflow.denoisers.training import train_denoiser

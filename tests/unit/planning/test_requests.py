@@ -17,8 +17,9 @@ from perturbflow.classifiers.architectures import ARCHITECTURES
 from perturbflow.classifiers.building import build_classifier
 from perturbflow.denoisers.networks import DENOISERS, build_denoiser
 from perturbflow.files.images import DataSplit, image_writer, write_split
-from perturbflow.machine import devices as compute
-from perturbflow.planning import requests as work
+from perturbflow.machine import devices
+from perturbflow.planning import costs as costs_module
+from perturbflow.planning import requests
 from perturbflow.planning.config import load_config
 from perturbflow.planning.costs import NetworkCosts, classifier_costs, denoiser_costs
 from perturbflow.planning.image_counts import source_images, stored_images
@@ -109,15 +110,15 @@ def compare(table: NetworkCosts, real: NetworkCosts) -> None:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_table_of_classifiers_holds(name: str) -> None:
     with torch.device("meta"):
-        network = build_classifier(name, 200, work.CLASSIFIERS_INPUT_SIZE)
-    compare(work.CLASSIFIERS[name], costs(network, work.CLASSIFIERS_INPUT_SIZE))
+        network = build_classifier(name, 200, costs_module.CLASSIFIERS_INPUT_SIZE)
+    compare(costs_module.CLASSIFIERS[name], costs(network, costs_module.CLASSIFIERS_INPUT_SIZE))
 
 
 @pytest.mark.parametrize("name", DENOISERS)
 def test_the_table_of_denoisers_holds(name: str) -> None:
     with torch.device("meta"):
-        network = build_denoiser(name, work.DENOISERS_WIDTH)
-    compare(work.DENOISERS[name], costs(network, work.DENOISERS_IMAGE_SIZE))
+        network = build_denoiser(name, costs_module.DENOISERS_WIDTH)
+    compare(costs_module.DENOISERS[name], costs(network, costs_module.DENOISERS_IMAGE_SIZE))
 
 
 @pytest.mark.parametrize(
@@ -361,7 +362,7 @@ def test_small_batches_on_a_gpu_take_as_long_as_their_kernels_are_launched(paper
     config["classifiers"]["resnet18"] |= {"input_size": 16, "options": {"width": 0.125}}
     training = config["classifiers"]["resnet18"]["training"]
     n_steps = COUNTS["train"] / training["batch_size"] * training["max_epochs"]
-    assert job(config, "classifier", classifier="resnet18").seconds(4) > work.PASS_SECONDS * n_steps
+    assert job(config, "classifier", classifier="resnet18").seconds(4) > requests.PASS_SECONDS * n_steps
 
 
 def test_memory_grows_with_each_attempt_up_to_three_times(papers: dict[str, Any]) -> None:
@@ -398,7 +399,7 @@ def test_a_classifier_that_is_not_trained_asks_for_no_training(papers: dict[str,
     config["classifiers"]["vgg19"]["training"]["max_epochs"] = 0
     asked, trained = (job(one, "classifier", classifier="vgg19") for one in (config, changed(papers, device="cpu")))
     assert [one.way for one in passes("classifier", {"classifier": "vgg19"}, config, COUNTS)] == ["forward"]
-    assert asked.megabytes() < trained.megabytes() - 64 * 4 * work.CLASSIFIERS["vgg19"].saved
+    assert asked.megabytes() < trained.megabytes() - 64 * 4 * costs_module.CLASSIFIERS["vgg19"].saved
 
 
 def test_a_walk_that_is_rounded_is_judged_apart_from_its_gradients(papers: dict[str, Any]) -> None:
@@ -410,7 +411,7 @@ def test_a_walk_that_is_rounded_is_judged_apart_from_its_gradients(papers: dict[
 
 
 def test_what_is_asked_for_to_hold_images_is_what_may_be_held() -> None:
-    assert work.LARGEST_KEPT == compute.LARGEST_HELD
+    assert requests.LARGEST_KEPT == devices.LARGEST_HELD
 
 
 def test_a_guided_training_holds_guide_and_denoiser(papers: dict[str, Any]) -> None:
