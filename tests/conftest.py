@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 # Before torch and NumPy are imported: their pools of threads cost more than they gain on inputs of this size.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("MPLBACKEND", "agg")
 
 

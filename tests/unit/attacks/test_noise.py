@@ -6,7 +6,7 @@ from subprocess import run
 import numpy as np
 import pytest
 
-from perturbflow.attacks import noise as controls
+from perturbflow.attacks import noise
 from perturbflow.attacks.noise import CONTROLS, control_blocks, gaussian_noise, sign_noise
 
 SHAPE = (12, 8, 8, 3)
@@ -151,7 +151,7 @@ def test_a_whole_set(name, clean, monkeypatch):
 
     # The noise of an image depends on nothing but its row, the seed, the split and the name.
     for size in (1, 5):
-        monkeypatch.setattr(controls, "IMAGES_PER_BLOCK", size)
+        monkeypatch.setattr(noise, "IMAGES_PER_BLOCK", size)
         assert (of_set(name, clean, index, adversarial) == images).all()
     some = np.array([7, 2, 11])
     assert (of_set(name, clean, some, adversarial[some]) == images[some]).all()

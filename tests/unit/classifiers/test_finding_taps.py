@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from perturbflow.classifiers import finding_taps as taps_module
+from perturbflow.classifiers import finding_taps
 from perturbflow.classifiers.building import build_classifier
 from perturbflow.classifiers.finding_taps import child_taps, named_taps, stage_taps
 from perturbflow.classifiers.taps import Tap, module_at
@@ -411,7 +411,7 @@ def test_the_registrys_own_taps_cost_no_pass(monkeypatch):
     def refuse(*arguments):
         raise AssertionError("a pass")
 
-    monkeypatch.setattr(taps_module, "_Pass", refuse)
+    monkeypatch.setattr(finding_taps, "_Pass", refuse)
     options = {"blocks": [1, 1, 1, 1], "width": 0.125}
     build_classifier("resnet18", 5, 32, options=options)
     with pytest.raises(AssertionError, match="a pass"):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from perturbflow.classifiers import train as classifier_job
+from perturbflow.classifiers import train
 from perturbflow.classifiers.accuracy import top1_of_array
 from perturbflow.classifiers.building import load_classifier
 from perturbflow.classifiers.train import train_classifier_to_files
@@ -18,12 +18,6 @@ from perturbflow.files.whole import BadFileError
 N_CLASSES, SIZE = 3, 32
 CPU = torch.device("cpu")
 COMPUTE = {"device": "cpu", "batch_size": 10, "compile": False}
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -103,7 +97,7 @@ def test_images_beyond_the_memory_are_read_as_they_are_needed(inputs, tmp_path, 
     expected = run(inputs, tmp_path / "held")
     n_bytes = 24 * SIZE * SIZE * 3
     for room, is_read in {n_bytes: False, n_bytes - 1: True}.items():
-        monkeypatch.setattr(classifier_job, "room_for_images", lambda device, job_mb, count, room=room: room)
+        monkeypatch.setattr(train, "room_for_images", lambda device, job_mb, count, room=room: room)
         caplog.clear()
         with caplog.at_level(logging.INFO):
             folder = run(inputs, tmp_path / str(room))
@@ -119,7 +113,7 @@ def test_a_jobs_own_memory_decides(inputs, tmp_path, caplog):
 
 def test_many_images_come_to_the_device_in_parts(inputs, tmp_path, monkeypatch):
     expected = run(inputs, tmp_path / "at once")
-    monkeypatch.setattr(classifier_job, "N_AT_ONCE", 7)
+    monkeypatch.setattr(train, "N_AT_ONCE", 7)
     assert_same_files(run(inputs, tmp_path / "in parts"), expected)
 
 

@@ -17,11 +17,6 @@ from perturbflow.training import Resumable
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def small_guide(seed=0):
     torch.manual_seed(seed)
     network = nn.Sequential(

@@ -24,11 +24,6 @@ every_denoiser = pytest.mark.parametrize("name", DENOISERS)
 every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def build(name, width=4, residual=True, seed=0):
     torch.manual_seed(seed)
     return build_denoiser(name, width, residual)

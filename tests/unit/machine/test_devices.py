@@ -9,7 +9,7 @@ import pytest
 import torch
 from filelock import FileLock, Timeout
 
-from perturbflow.machine import devices as compute
+from perturbflow.machine import devices
 from perturbflow.machine.devices import (
     CLAIMED,
     claim,
@@ -123,9 +123,9 @@ def no_claims(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv(CLAIMED, "")
-    monkeypatch.setattr(compute, "_locks", {})
+    monkeypatch.setattr(devices, "_locks", {})
     yield
-    for lock in compute._locks.values():
+    for lock in devices._locks.values():
         lock.release()
 
 
@@ -180,7 +180,7 @@ def test_two_jobs_never_have_the_same_device(start):
 
 def claimed_by_others(name):
     try:
-        with FileLock(compute._lock_file(name)).acquire(timeout=0):
+        with FileLock(devices._lock_file(name)).acquire(timeout=0):
             return False
     except Timeout:
         return True
@@ -224,7 +224,7 @@ def two_gpus(no_claims, monkeypatch):
 
 @pytest.mark.parametrize("name", ["auto", "cuda"])
 def test_a_job_gets_the_first_device_that_nobody_has(two_gpus, name):
-    with FileLock(compute._lock_file("GPU-0")):
+    with FileLock(devices._lock_file("GPU-0")):
         assert select_devices(name) == [torch.device("cuda:1")]
     assert claimed_by_others("GPU-1") and not claimed_by_others("GPU-0")
 
@@ -235,7 +235,7 @@ def test_several_devices_are_claimed_at_once(two_gpus):
 
 
 def test_a_device_of_ones_own_choice_is_taken_though_another_job_has_it(two_gpus):
-    with FileLock(compute._lock_file("GPU-1")):
+    with FileLock(devices._lock_file("GPU-1")):
         assert select_devices("cuda:1") == [torch.device("cuda:1")]
     assert not claimed_by_others("GPU-1")
     assert select_devices("cuda:1") == [torch.device("cuda:1")]
@@ -254,10 +254,10 @@ def test_parts_of_one_gpu_are_told_apart(two_gpus, monkeypatch):
     names = set()
     for part in ("MIG-1", "MIG-2"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", part)
-        names.add(compute._name_of(0))
+        names.add(devices._name_of(0))
     assert names == {"MIG-1", "MIG-2"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1, MIG-2")
-    assert {compute._name_of(0), compute._name_of(1)} == names
+    assert {devices._name_of(0), devices._name_of(1)} == names
 
 
 def test_processes_share_a_cpu():
@@ -277,9 +277,9 @@ def test_a_gpu_that_slurm_gave_and_torch_cannot_use_is_told(monkeypatch, caplog)
 
 
 def test_images_may_take_half_of_what_a_job_has(monkeypatch):
-    monkeypatch.setattr(compute, "_available_memory", lambda: 90 * GB)
+    monkeypatch.setattr(devices, "_available_memory", lambda: 90 * GB)
     assert room_for_images(CPU, n_processes=2) == 8 * GB  # no more than a job asks for
-    monkeypatch.setattr(compute, "_available_memory", lambda: 8 * GB)
+    monkeypatch.setattr(devices, "_available_memory", lambda: 8 * GB)
     assert room_for_images(CPU) == 4 * GB
     assert room_for_images(CPU, n_processes=2) == 2 * GB
     assert room_for_images(CPU, job_mb=2000) == 1 * GB
@@ -292,4 +292,4 @@ def test_images_may_take_a_quarter_of_a_gpu(monkeypatch):
 
 
 def test_the_machine_tells_its_free_memory():
-    assert 10**7 < compute._available_memory() < 10**14
+    assert 10**7 < devices._available_memory() < 10**14

@@ -18,8 +18,7 @@ from torch import nn
 from perturbflow.classifiers.building import build_classifier
 from perturbflow.classifiers.training import CLASSIFIER_HISTORY, train_classifier
 from perturbflow.denoisers.training import DENOISER_HISTORY, train_denoiser
-from perturbflow.machine import processes as parallel
-from perturbflow.machine.processes import ALONE, Processes, check_shares, run_on_devices
+from perturbflow.machine.processes import ALONE, Processes, _synchronised, check_shares, run_on_devices
 from perturbflow.training import Resumable
 
 HERE = Path(__file__)
@@ -41,7 +40,6 @@ SETTINGS = {
 def importable(monkeypatch):
     """The processes import the functions of this file."""
     monkeypatch.setenv("PYTHONPATH", str(HERE.parent))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 # ------------------------------------------------------------------------------------------------ shares
@@ -267,7 +265,7 @@ def test_synchronised_normalisation_has_the_weights_of_the_plain_network(archite
     images = torch.rand(2, 3, 64, 64) * 255
     expected, maps = maps_of(plain, images)
     weights, parameters = plain.state_dict(), list(plain.parameters())
-    synchronised = parallel._synchronised(plain)
+    synchronised = _synchronised(plain)
     kinds = [type(module).__name__ for module in synchronised.modules()]
     assert any(kind.startswith("SyncBatchNorm") for kind in kinds)
     assert not any(kind.startswith("BatchNorm") for kind in kinds)

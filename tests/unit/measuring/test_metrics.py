@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 import torch
 
-from perturbflow.measuring import metrics as distances
+from perturbflow.measuring import metrics
 from perturbflow.measuring.metrics import (
     ALL_METRICS,
     METRICS,
@@ -259,26 +259,26 @@ def test_gain_is_a_ratio_where_there_is_something_to_gain():
 
 def test_a_metric_is_a_function_and_its_name(monkeypatch):
     for registry in ("METRICS", "TAP_TO_TAP", "SET_METRICS"):
-        monkeypatch.setattr(distances, registry, {})
+        monkeypatch.setattr(metrics, registry, {})
 
-    @distances.metric
+    @metrics.metric
     def largest(change):
         return change.difference.flatten(1).abs().amax(1)
 
-    @distances.tap_to_tap
+    @metrics.tap_to_tap
     def growth(here, before):
         return here - before
 
     def average(combine_blocks):
         return 0.0, 0.0, 0.0
 
-    @distances.set_metric(average)
+    @metrics.set_metric(average)
     def nothing(clean, other):
         return (clean - other).sum()[None]
 
-    assert {"largest": largest} == distances.METRICS
-    assert {"growth": growth} == distances.TAP_TO_TAP
-    assert {"nothing": (nothing, average)} == distances.SET_METRICS
+    assert {"largest": largest} == metrics.METRICS
+    assert {"growth": growth} == metrics.TAP_TO_TAP
+    assert {"nothing": (nothing, average)} == metrics.SET_METRICS
 
 
 def test_the_metrics_of_the_registry():

@@ -1,24 +1,15 @@
 """Metrics at every tap against separate forward passes with stored maps; the numbers that go into the tables."""
 
-import tracemalloc
-
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.stats
 import torch
 from torch import nn
 
-from perturbflow.classifiers.accuracy import top1, top1_of_array
+from perturbflow.classifiers.accuracy import top1_of_array
 from perturbflow.classifiers.building import build_classifier
-from perturbflow.denoisers.denoised_set import denoise
-from perturbflow.machine.batches import pixels_of
-from perturbflow.measuring import mse as errors
-from perturbflow.measuring import propagation as measuring
-from perturbflow.measuring.intervals import summary
-from perturbflow.measuring.margins import margins
+from perturbflow.measuring import propagation
 from perturbflow.measuring.metrics import ALL_METRICS, METRICS
-from perturbflow.measuring.mse import mean_squared_errors
 from perturbflow.measuring.propagation import (
     LayerDistances,
     distance_frames,
@@ -171,7 +162,7 @@ def test_batches_and_parts_of_them_change_nothing(elements_at_once, clean, condi
     classifier = small_classifier("vgg19")
     expected = layer_distances(classifier, clean, conditions, LABELS, OF_IMAGES, 1, CPU)
     assert expected.n_elements[0] == 8 * 32 * 32
-    monkeypatch.setattr(measuring, "ELEMENTS_AT_ONCE", elements_at_once)
+    monkeypatch.setattr(propagation, "ELEMENTS_AT_ONCE", elements_at_once)
     sizes = passes_of(classifier)
     for batch_size, expected_sizes in ((1, [4] * 5), (9, [8, 8, 4]), (64, [20])):
         sizes.clear()
@@ -269,11 +260,6 @@ def test_images_that_break_the_classifier_are_named(clean, conditions):
         layer_distances(small_classifier("vgg19"), clean, broken, LABELS, ["cosine"], 64, CPU)
 
 
-def test_margins_are_those_to_the_best_other_class():
-    logits = torch.tensor([[[3.0, 1.0, 2.0], [3.0, 1.0, 2.0]], [[-5.0, -7.0, -5.0], [0.0, 0.5, 0.0]]])
-    assert margins(logits, torch.tensor([0, 2])).tolist() == [[1, -1], [0, -0.5]]
-
-
 def test_reads_read_only_arrays_without_a_word(clean, recwarn):
     classifier = build_classifier("resnet18", 10, input_size=32, options={"width": 0.125}).eval()
     images = clean.astype(np.float32)
@@ -292,29 +278,6 @@ def test_samples_are_seeded_sorted_and_without_replacement():
     # Not the first thousand, nor any other corner of the data.
     assert np.histogram(rows, 10, (0, 10_000))[0].min() > 60
     assert sample_rows(7, 1000, seed=0).tolist() == list(range(7))
-
-
-@pytest.mark.parametrize("n", [2, 5, 1000])
-def test_the_interval_is_student_s(n):
-    values = np.random.default_rng(n).lognormal(size=n)
-    low, high = scipy.stats.t.interval(0.95, n - 1, loc=values.mean(), scale=scipy.stats.sem(values))
-    assert summary(values) == pytest.approx(
-        {"mean": values.mean(), "std": values.std(ddof=1), "ci_low": low, "ci_high": high}
-    )
-    wider = summary(values, confidence=0.99)
-    assert wider["ci_low"] < low and wider["ci_high"] > high
-
-
-def test_one_image_has_no_interval():
-    row = summary(np.array([0.25]))
-    assert row["mean"] == 0.25
-    assert np.isnan([row["std"], row["ci_low"], row["ci_high"]]).all()
-
-
-def test_undefined_values_are_left_out():
-    values = np.array([0.5, np.nan, 0.25, 1.0, np.nan])
-    assert summary(values) == summary(np.array([0.5, 0.25, 1.0]))
-    assert np.isnan(list(summary(np.full(3, np.nan)).values())).all()
 
 
 @pytest.fixture(scope="module")
@@ -373,70 +336,3 @@ def test_predictions_stand_beside_those_of_the_clean_images(measured):
         expected = pd.DataFrame({"denoiser": denoiser, **columns, "margin": measured.margin[condition]})
         pd.testing.assert_frame_equal(rows, expected)
     assert len(frame) == 2 * N_IMAGES
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 256])
-def test_mean_squared_errors_keep_small_errors_of_large_values(batch_size):
-    clean = np.full((7, 8, 8, 3), 250, np.uint8)
-    # 2^-10 is exact beside 250 in single precision; its square would not be.
-    images = clean.astype(np.float32) + np.float32(2**-10)
-    assert mean_squared_errors(images, clean, batch_size).tolist() == [2.0**-20] * 7
-
-    generator = np.random.default_rng(0)
-    clean = generator.integers(0, 256, (7, 8, 8, 3), np.uint8)
-    images = (clean + generator.normal(0, 0.3, clean.shape)).astype(np.float32)
-    expected = [np.mean((a.astype(np.float64) - b) ** 2) for a, b in zip(images, clean, strict=True)]
-    assert mean_squared_errors(images, clean, batch_size) == pytest.approx(expected, rel=1e-12)
-    assert mean_squared_errors(clean.astype(np.float32), clean, batch_size).tolist() == [0] * 7
-
-
-def test_mean_squared_errors_of_large_images_take_no_more_memory():
-    def peak(size):
-        clean = np.zeros((2**25 // size**2, size, size, 3), np.uint8)
-        tracemalloc.start()
-        try:
-            mean_squared_errors(clean, clean)
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    assert peak(256) < 1.1 * peak(64) < 6 * errors.BYTES_AT_ONCE
-
-
-class Brightness(nn.Module):
-    """A classifier with two classes, dark and bright; a denoiser that stretches the range."""
-
-    def forward(self, pixels):
-        mean = pixels.mean((1, 2, 3))
-        return torch.stack([127.5 - mean, mean - 127.5], 1)
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 25, 100])
-def test_top1_is_an_exact_fraction(batch_size):
-    images = np.zeros((25, 4, 4, 3), np.uint8)
-    images[:7] = 200
-    labels = np.ones(25, np.int64)
-    assert top1_of_array(Brightness(), images, labels, batch_size, CPU) == 7 / 25
-    assert top1_of_array(Brightness(), images.astype(np.float32), labels, batch_size, CPU) == 7 / 25
-    tensor = torch.from_numpy(images).permute(0, 3, 1, 2)
-    assert top1(Brightness(), tensor, torch.from_numpy(labels), batch_size) == 7 / 25
-
-
-def test_denoised_images_are_clipped_and_complete():
-    images = np.random.default_rng(0).uniform(-100, 400, (7, 4, 6, 3)).astype(np.float32)
-    before = images.copy()
-    batches = list(denoise(nn.Identity(), images, 3, CPU))
-    assert [rows for rows, _ in batches] == [slice(0, 3), slice(3, 6), slice(6, 7)]
-    result = np.concatenate([batch.numpy() for _, batch in batches])
-    assert result.dtype == np.float32
-    assert np.array_equal(result, before.clip(0, 255))
-    assert np.array_equal(images, before)
-
-
-def test_pixels_keep_their_values_and_lie_channels_last():
-    images = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3), np.uint8)
-    for given in (images, images.astype(np.float32), images[::2], images[:, ::-1]):
-        pixels = pixels_of(given, CPU)
-        assert pixels.dtype == torch.float32
-        assert pixels.is_contiguous(memory_format=torch.channels_last)
-        assert np.array_equal(pixels.numpy(), given.transpose(0, 3, 1, 2))

@@ -18,8 +18,7 @@ from perturbflow.classifiers.building import build_classifier
 from perturbflow.denoisers.networks import DENOISERS, build_denoiser
 from perturbflow.files.images import DataSplit, image_writer, write_split
 from perturbflow.machine import devices
-from perturbflow.planning import costs as costs_module
-from perturbflow.planning import requests
+from perturbflow.planning import costs, requests
 from perturbflow.planning.config import load_config
 from perturbflow.planning.costs import NetworkCosts, classifier_costs, denoiser_costs
 from perturbflow.planning.image_counts import source_images, stored_images
@@ -72,7 +71,7 @@ class LiveBytes(TorchDispatchMode):
         self.now -= n_bytes
 
 
-def costs(network: nn.Module, size: int) -> NetworkCosts:
+def measured_costs(network: nn.Module, size: int) -> NetworkCosts:
     """What an image costs a network on the meta device, where nothing is computed; a value is four bytes."""
     n_images = 2  # batch normalisation takes no single one
     images = torch.empty(n_images, 3, size, size, device="meta")
@@ -110,15 +109,15 @@ def compare(table: NetworkCosts, real: NetworkCosts) -> None:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_table_of_classifiers_holds(name: str) -> None:
     with torch.device("meta"):
-        network = build_classifier(name, 200, costs_module.CLASSIFIERS_INPUT_SIZE)
-    compare(costs_module.CLASSIFIERS[name], costs(network, costs_module.CLASSIFIERS_INPUT_SIZE))
+        network = build_classifier(name, 200, costs.CLASSIFIERS_INPUT_SIZE)
+    compare(costs.CLASSIFIERS[name], measured_costs(network, costs.CLASSIFIERS_INPUT_SIZE))
 
 
 @pytest.mark.parametrize("name", DENOISERS)
 def test_the_table_of_denoisers_holds(name: str) -> None:
     with torch.device("meta"):
-        network = build_denoiser(name, costs_module.DENOISERS_WIDTH)
-    compare(costs_module.DENOISERS[name], costs(network, costs_module.DENOISERS_IMAGE_SIZE))
+        network = build_denoiser(name, costs.DENOISERS_WIDTH)
+    compare(costs.DENOISERS[name], measured_costs(network, costs.DENOISERS_IMAGE_SIZE))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +128,7 @@ def test_costs_follow_input_size_and_width_within_a_third(
 ) -> None:
     options = {} if width == 1 else {"width": width}
     with torch.device("meta"):
-        real = costs(build_classifier(name, 200, size, options=options), size)
+        real = measured_costs(build_classifier(name, 200, size, options=options), size)
     estimate = classifier_costs(classifier(papers, name, input_size=size, options=options))
     assert estimate.gflop == pytest.approx(real.gflop, rel=1 / 3)
     assert estimate.parameters == pytest.approx(real.parameters, rel=1 / 3)
@@ -138,7 +137,7 @@ def test_costs_follow_input_size_and_width_within_a_third(
 
 def test_a_denoisers_costs_follow_its_width(papers: dict[str, Any]) -> None:
     with torch.device("meta"):
-        real = costs(build_denoiser("unet", 32), 32)
+        real = measured_costs(build_denoiser("unet", 32), 32)
     estimate = denoiser_costs({**papers["denoisers"]["unet"], "width": 32}, 32)
     assert estimate.gflop == pytest.approx(real.gflop, rel=0.1)
     assert estimate.saved == pytest.approx(real.saved, rel=0.1)
@@ -399,7 +398,7 @@ def test_a_classifier_that_is_not_trained_asks_for_no_training(papers: dict[str,
     config["classifiers"]["vgg19"]["training"]["max_epochs"] = 0
     asked, trained = (job(one, "classifier", classifier="vgg19") for one in (config, changed(papers, device="cpu")))
     assert [one.way for one in passes("classifier", {"classifier": "vgg19"}, config, COUNTS)] == ["forward"]
-    assert asked.megabytes() < trained.megabytes() - 64 * 4 * costs_module.CLASSIFIERS["vgg19"].saved
+    assert asked.megabytes() < trained.megabytes() - 64 * 4 * costs.CLASSIFIERS["vgg19"].saved
 
 
 def test_a_walk_that_is_rounded_is_judged_apart_from_its_gradients(papers: dict[str, Any]) -> None:
