@@ -43,6 +43,7 @@ lint: .venv/.installed-dev
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
+	lint-imports --no-cache --no-logo
 	mypy
 	snakemake --lint --configfile config/demo.yaml
 
