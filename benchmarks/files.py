@@ -9,20 +9,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
 import torch
 
-from benchmarks.inputs import N_CLASSES, adversaries, classifier, on_device, photographs, predicted
+from benchmarks.inputs import N_CLASSES, adversaries, classifier, on_device, photographs, predicted, write_data
 from benchmarks.results import Result
 from benchmarks.timing import fastest
-from perturbflow.attacks.adversarial_set import attack_to_file
+from perturbflow.attacks.adversarial_set import AttackJob, attack_to_file
 from perturbflow.attacks.gradient_sign import FGSM
 from perturbflow.classifiers.building import save_classifier
-from perturbflow.files.images import Array, DataSplit, open_images, write_split
+from perturbflow.files.images import Array, open_images
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "contiguous": {},
@@ -66,18 +65,15 @@ def _attack(device: torch.device, size: Size) -> list[Result]:
     images = on_device(pictures, device)
     labels = predicted(network, images)
     with tempfile.TemporaryDirectory() as folder:
-        data, checkpoint = f"{folder}/train.h5", Path(folder) / "checkpoint.pt"
-        names = [f"class {number}" for number in range(N_CLASSES)]
-        write_split(data, DataSplit(pictures, labels.cpu().numpy(), [str(n) for n in range(len(pictures))], names), {})
-        save_classifier(checkpoint, network, {})
-        inputs = SimpleNamespace(data=data, attacker=str(checkpoint), stopping_classifier=str(checkpoint))
-        networks = {str(checkpoint): network}
-
-        def to_file() -> None:
-            attack_to_file(attack, networks, inputs, f"{folder}/set.h5", {}, 0, device)
-
+        data, checkpoint = f"{folder}/train.h5", f"{folder}/checkpoint.pt"
+        write_data(data, pictures, labels.cpu().numpy(), N_CLASSES)
+        save_classifier(Path(checkpoint), network, {})
+        job = AttackJob(data, checkpoint, checkpoint, f"{folder}/set.h5", settings={}, seed=0)
         seconds = fastest(
-            {"file": to_file, "plain": lambda: list(attack.stream(network, network, images, labels))},
+            {
+                "file": lambda: attack_to_file(job, attack, {checkpoint: network}, device),
+                "plain": lambda: list(attack.stream(network, network, images, labels)),
+            },
             size.rounds,
             device,
         )

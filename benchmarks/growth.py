@@ -22,10 +22,10 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.inputs import N_CLASSES, adversaries, photographs, predicted
+from benchmarks.inputs import N_CLASSES, adversaries, photographs, predicted, write_data
 from benchmarks.results import Result
 from benchmarks.timing import peak_memory, wait_for
-from perturbflow.attacks.adversarial_set import attack_to_file
+from perturbflow.attacks.adversarial_set import AttackJob, attack_to_file, load_networks
 from perturbflow.attacks.gradient_sign import own_attack
 from perturbflow.classifiers.accuracy import top1_of_array
 from perturbflow.classifiers.building import build_classifier, load_classifier, save_classifier
@@ -35,7 +35,7 @@ from perturbflow.denoisers.networks import build_denoiser, load_denoiser, save_d
 from perturbflow.denoisers.training import train_denoiser
 from perturbflow.figures.page import WIDTH, inch_axes
 from perturbflow.figures.style import GREY, PALETTE, STYLE, save_figure
-from perturbflow.files.images import Array, DataSplit, image_writer, open_images, read_columns, read_split, write_split
+from perturbflow.files.images import Array, image_writer, open_images, read_columns, read_split
 from perturbflow.files.provenance import artifact_attributes
 from perturbflow.machine.devices import prepare
 from perturbflow.measuring.mse import mean_squared_errors
@@ -147,15 +147,6 @@ class Curve:
         return self.few_seconds - self.few * self.line[0]
 
 
-@dataclass
-class Inputs:
-    """Paths, as `attack_to_file` takes them."""
-
-    data: str
-    attacker: str
-    stopping_classifier: str
-
-
 class Study:
     """The files of the study in a folder, for each number of images, and the stages that start from them."""
 
@@ -187,10 +178,8 @@ class Study:
         images = np.ascontiguousarray(photographs(largest)[:, : self.size.image, : self.size.image])
         attacker = load_classifier(self.checkpoint("attacker"), self.device)
         labels = predicted(attacker, torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)).cpu().numpy()
-        names = [str(number) for number in range(N_CLASSES)]
         for count in (self.size.few, *self.size.counts):
-            ids = [str(number) for number in range(count)]
-            write_split(self.file("clean", count), DataSplit(images[:count], labels[:count], ids, names), {})
+            write_data(self.file("clean", count), images[:count], labels[:count], N_CLASSES)
             for seed, kind in enumerate(("adversarial", "other"), start=1):
                 self._write_set(self.file(kind, count), images[:count], labels[:count], seed)
 
@@ -206,15 +195,11 @@ class Study:
         """One attack, with early stop by the attacked classifier, from file to file."""
         attacker = self.checkpoint("attacker")
         settings = {"attack": attack, "step": self.size.step, "max_steps": self.size.max_steps[attack]}
+        output = self.file(f"of_{attack}", n_images)
+        job = AttackJob(self.file("clean", n_images), attacker, attacker, output, settings, seed=0)
         with redirect_stderr(io.StringIO()):  # the progress bar
             attack_to_file(
-                own_attack(settings, batch_size=self.size.few),
-                {attacker: load_classifier(attacker, self.device)},
-                Inputs(self.file("clean", n_images), attacker, attacker),
-                self.file(f"of_{attack}", n_images),
-                settings,
-                seed=0,
-                device=self.device,
+                job, own_attack(settings, batch_size=self.size.few), load_networks(job, self.device), self.device
             )
 
     def train_classifier(self, n_images: int) -> None:

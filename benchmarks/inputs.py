@@ -9,16 +9,23 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from perturbflow.classifiers.building import build_classifier
 from perturbflow.classifiers.classifier import Classifier
-from perturbflow.files.images import Array, image_writer
+from perturbflow.files.images import Array, image_writer, write_labels
+from perturbflow.planning.config import resolve_config
 
 N_CLASSES = 200
 SIZE = 64
 INPUT_SIZE = 128
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """A config file, resolved."""
+    return resolve_config(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
 
 
 @functools.cache
@@ -43,6 +50,14 @@ def adversaries(clean: Array, step: float = 0.255, max_steps: int = 20, seed: in
     steps = generator.integers(1, max_steps + 1, size=(len(clean), 1, 1, 1)).astype(np.float32)
     signs = generator.integers(0, 2, size=clean.shape, dtype=np.int8) * 2 - 1
     return np.clip(clean + np.float32(step) * steps * signs, 0, 255).astype(np.float32)
+
+
+def write_data(path: str, images: Array, labels: Array, n_classes: int) -> None:
+    """Write uint8 (N, H, W, 3) images with their labels as `data/<split>.h5`."""
+    with image_writer(path, len(images), images.shape[1:], "uint8", {}) as file:
+        file["images"][:] = images
+        ids, names = ([str(number) for number in range(count)] for count in (len(images), n_classes))
+        write_labels(file, labels, ids, names)
 
 
 def write_images(folder: Path, names: Sequence[str], n_images: int) -> dict[str, Path]:

@@ -1,9 +1,10 @@
-"""From files to an adversarial set's file: what the workflow's scripts for attacks share."""
+"""From files to an adversarial set's file, whatever the attack."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,8 +14,9 @@ from tqdm import tqdm
 
 from perturbflow.attacks.gradient_sign import FinishedImages
 from perturbflow.classifiers.building import load_classifier
-from perturbflow.files.images import image_writer, read_split
+from perturbflow.files.images import read_split
 from perturbflow.files.provenance import artifact_attributes
+from perturbflow.files.sets import ATTACK_COLUMNS, set_writer, unattacked
 from perturbflow.files.whole import sha256
 from perturbflow.machine.prefetch import behind
 
@@ -34,12 +36,30 @@ class Attack(Protocol):
         """The images, (N, C, H, W), as they are finished. device: of the networks."""
 
 
-class Inputs(Protocol):
-    """Paths: the images, and the checkpoints of the classifier whose gradient is followed and of that which judges."""
+@dataclass(frozen=True)
+class AttackJob:
+    """An adversarial set to be made of one split, or of the rows of a shard.
+
+    data: file of the clean images. attacker, stopping_classifier: checkpoints of the classifier whose gradient is
+    followed and of the one that judges; one path, where the attacker judges its own adversaries. output: file to write.
+    settings: the config of the set. seed: of the study. rows: of a shard, which has these images alone and lacks
+    `data_sha256`: that is for `join_shards`, as each shard would have to read all data for it. denoiser: checkpoint of
+    the one that both classifiers stand behind, where the attack is adaptive.
+    """
 
     data: str
     attacker: str
     stopping_classifier: str
+    output: str
+    settings: Mapping[str, Any]
+    seed: int
+    rows: range | None = None
+    denoiser: str | None = None
+
+    @property
+    def first_row(self) -> int:
+        """The row in the data of the first image."""
+        return self.rows.start if self.rows else 0
 
 
 def common_settings(settings: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
@@ -51,67 +71,50 @@ def common_settings(settings: Mapping[str, Any], batch_size: int) -> dict[str, A
     }
 
 
-def load_networks(inputs: Inputs, device: torch.device) -> dict[str, nn.Module]:
+def load_networks(job: AttackJob, device: torch.device) -> dict[str, nn.Module]:
     """Attacker and stopping classifier by their paths: one network, where the attacker judges its own adversaries."""
-    return {path: load_classifier(path, device) for path in {inputs.attacker, inputs.stopping_classifier}}
+    return {path: load_classifier(path, device) for path in {job.attacker, job.stopping_classifier}}
 
 
-def attack_to_file(
-    attack: Attack,
-    networks: Mapping[str, nn.Module],
-    inputs: Inputs,
-    output: str,
-    settings: Mapping[str, Any],
-    seed: int,
-    device: torch.device,
-    *,
-    rows: range | None = None,
-    **digests: str,
-) -> None:
-    """Attack all images of a split, or the rows of a shard, and write the adversarial set.
+def attack_to_file(job: AttackJob, attack: Attack, networks: Mapping[str, nn.Module], device: torch.device) -> None:
+    """Attack the images of a job and write the adversarial set.
 
-    networks: as `load_networks` gives them, perhaps behind a denoiser. settings: the config of the set. rows: of a
-    shard, which has these images alone and lacks `data_sha256`: that is for `join_shards`, as each shard would have to
-    read all data for it. digests: of further inputs.
+    networks: as `load_networks` gives them, perhaps behind a denoiser.
     """
-    split = read_split(inputs.data, rows)
+    split = read_split(job.data, job.rows)
     n_images = len(split.images)
     columns = {
-        "steps": np.zeros(n_images, dtype=np.int64),
-        "succeeded": np.zeros(n_images, dtype=bool),
-        "already_misclassified": np.zeros(n_images, dtype=bool),
+        "index": np.arange(n_images, dtype=np.int64) + job.first_row,
+        "label": split.labels,
+        **unattacked(n_images),
     }
     attributes = artifact_attributes(
-        {**settings, "seed": seed},
+        {**job.settings, "seed": job.seed},
         class_names=json.dumps(split.class_names),
-        **({"data_sha256": sha256(inputs.data)} if rows is None else {}),
-        attacker_sha256=sha256(inputs.attacker),
-        stopping_classifier_sha256=sha256(inputs.stopping_classifier),
-        **digests,
+        **({"data_sha256": sha256(job.data)} if job.rows is None else {}),
+        attacker_sha256=sha256(job.attacker),
+        stopping_classifier_sha256=sha256(job.stopping_classifier),
+        **({"denoiser_sha256": sha256(job.denoiser)} if job.denoiser else {}),
     )
 
     def write(part: FinishedImages) -> None:
         positions = part.index.cpu().numpy()
         order = positions.argsort()  # HDF5 takes several rows at once in ascending order only
-        file["images"][positions[order]] = part.images.permute(0, 2, 3, 1).cpu().numpy()[order]
-        for name, values in columns.items():
-            values[positions] = getattr(part, name).cpu().numpy()
+        images[positions[order]] = part.images.permute(0, 2, 3, 1).cpu().numpy()[order]
+        for name in ATTACK_COLUMNS:
+            columns[name][positions] = getattr(part, name).cpu().numpy()
         progress.update(len(positions))
 
     with (
-        image_writer(output, n_images, split.images.shape[1:], "float32", attributes) as file,
+        set_writer(job.output, split.images.shape[1:], columns, attributes) as images,
         tqdm(total=n_images, unit="image") as progress,
+        behind(write) as write_behind,
     ):
-        with behind(write) as write_behind:
-            for part in attack.stream(
-                networks[inputs.attacker],
-                networks[inputs.stopping_classifier],
-                torch.from_numpy(split.images).permute(0, 3, 1, 2),
-                torch.from_numpy(split.labels),
-                device=device,
-            ):
-                write_behind(part)
-        file["index"] = np.arange(n_images, dtype=np.int64) + (rows.start if rows else 0)
-        file["label"] = split.labels
-        for name, values in columns.items():
-            file[name] = values
+        for part in attack.stream(
+            networks[job.attacker],
+            networks[job.stopping_classifier],
+            torch.from_numpy(split.images).permute(0, 3, 1, 2),
+            torch.from_numpy(split.labels),
+            device=device,
+        ):
+            write_behind(part)

@@ -5,12 +5,17 @@ Nothing of torch is imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
-from perturbflow.files.images import Array, Images
+from perturbflow.files.images import Array, Images, open_images, read_columns
+from perturbflow.files.provenance import artifact_attributes
+from perturbflow.files.sets import set_writer, unattacked
+from perturbflow.files.whole import sha256
 
 IMAGES_PER_BLOCK = 16  # given back at once; results do not depend on it
 
@@ -36,6 +41,29 @@ CONTROLS: dict[str, Callable[[Array, Array, Generator], Array]] = {
     "sign_noise": sign_noise,
     "gaussian_noise": gaussian_noise,
 }
+
+
+def control_to_file(
+    data: str, adversarial: str, output: str, settings: Mapping[str, Any], seed: int, split: str
+) -> None:
+    """Write the control of one split of an adversarial set.
+
+    data, adversarial: files of the clean images and of the set whose perturbations give the size. settings: the config
+    of the control. Raises ValueError as `sign_noise`.
+    """
+    clean, attacked = open_images(data), open_images(adversarial)
+    index, label = read_columns(adversarial, "index", "label")
+    (class_names,) = read_columns(data, "class_name")
+    attributes = artifact_attributes(
+        {**settings, "seed": seed},
+        class_names=json.dumps([name.decode() for name in class_names]),
+        data_sha256=sha256(data),
+        adversarial_sha256=sha256(adversarial),
+    )
+    columns = {"index": index, "label": label, **unattacked(len(index))}
+    with set_writer(output, attacked.shape[1:], columns, attributes) as images:
+        for rows, block in control_blocks(settings["attack"], clean, index, attacked, seed, split):
+            images[rows] = block
 
 
 def control_blocks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from perturbflow.files.provenance import artifact_attributes, fingerprint
 from perturbflow.files.whole import BadFileError, sha256, whole_file
 from perturbflow.machine.devices import room_for_images
 from perturbflow.machine.processes import Processes, check_shares, run_on_devices
+from perturbflow.results.writing import write_csv
 from perturbflow.training import Resumable
 
 logger = logging.getLogger(__name__)
@@ -29,143 +31,104 @@ N_AT_ONCE = 1024
 """Images that are read at once on their way to the device."""
 
 
-def train_classifier_to_files(
-    name: str,
-    inputs: Mapping[str, str],
-    outputs: Mapping[str, str],
-    settings: Mapping[str, Any],
-    seed: int,
-    code: Mapping[str, str],
-    compute: Mapping[str, Any],
-    n_gpus: int,
-    threads: int,
-    job_mb: int | None = None,
-) -> None:
+@dataclass(frozen=True)
+class ClassifierTraining:
+    """A training of a classifier: what it reads, what it writes, and what it depends on.
+
+    name: of the classifier. train, val: files of images. weights: the file that it starts from, where the config names
+    one. checkpoint, history, accuracy: files to write. settings: the config of the classifier. seed: of the study.
+    code: digests of the code, which the training depends on as on its settings. compute: the config's `compute`.
+    job_mb: the main memory that the job asked for, where it asked.
+    """
+
+    name: str
+    train: str
+    val: str
+    weights: str | None
+    checkpoint: str
+    history: str
+    accuracy: str
+    settings: Mapping[str, Any]
+    seed: int
+    code: Mapping[str, str]
+    compute: Mapping[str, Any]
+    job_mb: int | None = None
+
+
+def train_classifier_to_files(training: ClassifierTraining, n_gpus: int, threads: int) -> None:
     """Train a classifier and write its checkpoint, its history and its accuracy on the clean images.
 
     It goes on from `resume.pt`, beside the checkpoint, where a killed job left one.
 
-    name: of the classifier. inputs: `train` and `val`, files of images, and `weights` where the config names a file.
-    outputs: `checkpoint`, `history`, `accuracy`. settings: the config of the classifier. code: digests of the code,
-    which the training depends on as on its settings. compute: the config's `compute`. n_gpus: GPUs that train
-    together, or processes on a CPU; 0 is one process. threads: of all processes. job_mb: the main memory that the
-    job asked for.
+    n_gpus: GPUs that train together, or processes on a CPU; 0 is one process. threads: of all processes.
     Raises ValueError where the devices cannot share a batch, and BadFileError for a file that is no data split.
     """
-    for split in ("train", "val"):
-        _images_of(inputs[split])
-    n_devices, batch_size = max(1, n_gpus), settings["training"]["batch_size"]
-    n_images = len(open_images(inputs["train"]))
-    check_shares(f"classifiers.{name}.training.batch_size", batch_size, n_images, n_devices)
-    digests = {f"{file}_sha256": sha256(inputs[file]) for file in ("train", "weights") if inputs.get(file)}
-    provenance = artifact_attributes(settings, seed=str(seed), **digests)
-    run_on_devices(
-        _train,
-        compute["device"],
-        n_devices,
-        threads,
-        name,
-        dict(inputs),
-        dict(outputs),
-        dict(settings),
-        seed,
-        provenance,
-        fingerprint(provenance, code),
-        compute["batch_size"],
-        compute["compile"],
-        job_mb if compute["device"] == "cpu" else None,  # else it was asked for beside a GPU
-    )
+    n_devices, batch_size = max(1, n_gpus), training.settings["training"]["batch_size"]
+    n_images, _ = (len(_images_of(path)) for path in (training.train, training.val))
+    check_shares(f"classifiers.{training.name}.training.batch_size", batch_size, n_images, n_devices)
+    digests = {"train_sha256": sha256(training.train)}
+    if training.weights:
+        digests["weights_sha256"] = sha256(training.weights)
+    provenance = artifact_attributes(training.settings, seed=str(training.seed), **digests)
+    run_on_devices(_train, training.compute["device"], n_devices, threads, training, provenance)
 
 
 def _train(
-    name: str,
-    inputs: Mapping[str, str],
-    outputs: Mapping[str, str],
-    settings: Mapping[str, Any],
-    seed: int,
-    provenance: Mapping[str, str],
-    resumes: str,
-    batch_size: int,
-    compiled: bool,
-    job_mb: int | None,
-    device: torch.device,
-    processes: Processes,
+    training: ClassifierTraining, provenance: Mapping[str, str], device: torch.device, processes: Processes
 ) -> None:
-    """What each process does. resumes: the fingerprint of states to go on from. batch_size: in evaluation."""
-    class_names = [name.decode() for name in read_columns(inputs["train"], "class_name")[0]]
-    torch.manual_seed(seed)
-    classifier = (
-        build_classifier(
-            settings["architecture"],
-            len(class_names),
-            settings["input_size"],
-            settings["weights"],
-            settings["options"],
-            settings["taps"],
-            settings["normalization"],
-        )
-        .to(device)
-        .to(memory_format=torch.channels_last)
-    )
-    resumable = Resumable(Path(outputs["checkpoint"]).with_name("resume.pt"), resumes)
-    images = _held_or_stored(_images_of(inputs["train"]), device, job_mb, processes)
-    labels = _labels_of(inputs["train"], device)
+    """What each process does."""
+    settings = training.settings
+    class_names = [name.decode() for name in read_columns(training.train, "class_name")[0]]
+    description: dict[str, Any] = {
+        "architecture": settings["architecture"],
+        "n_classes": len(class_names),
+        "input_size": settings["input_size"],
+        "options": settings["options"],
+        "taps": settings["taps"],
+        "normalization": settings["normalization"],
+    }
+    torch.manual_seed(training.seed)
+    classifier = build_classifier(**description, weights=settings["weights"])
+    classifier = classifier.to(device).to(memory_format=torch.channels_last)
+    resumable = Resumable(Path(training.checkpoint).with_name("resume.pt"), fingerprint(provenance, training.code))
+    # Elsewhere it was asked for beside a GPU.
+    job_mb = training.job_mb if training.compute["device"] == "cpu" else None
+    images = _held_or_stored(_images_of(training.train), device, job_mb, processes)
+    labels = _labels_of(training.train, device)
     history = train_classifier(
         classifier,
         images,
         labels,
         settings["training"],
-        seed,
+        training.seed,
         resumable,
         after_epoch=lambda history: logger.info("%s", history[-1]),
-        compiled=compiled,
+        compiled=training.compute["compile"],
         processes=processes,
     )
 
     classifier.eval()
-    val_images = _images_of(inputs["val"])
-    accuracies = {
-        "train": (accuracy(classifier, images, labels, batch_size, processes), len(images)),
-        "val": (
-            accuracy(classifier, val_images, _labels_of(inputs["val"], device), batch_size, processes),
-            len(val_images),
-        ),
-    }
+    accuracies: list[dict[str, Any]] = []
+    for split, of_split, expected in (
+        ("train", images, labels),
+        ("val", _images_of(training.val), _labels_of(training.val, device)),
+    ):
+        top1 = accuracy(classifier, of_split, expected, training.compute["batch_size"], processes)
+        accuracies.append({"classifier": training.name, "split": split, "top1": top1, "n_images": len(of_split)})
     if not processes.is_first:
         return
-    target = settings["training"]["target_train_accuracy"]
-    if accuracies["train"][0] < target:
-        logger.warning("training accuracy %.4f is below the target %.4f", accuracies["train"][0], target)
-    pd.DataFrame(
-        [
-            {
-                "classifier": name,
-                "split": split,
-                "top1": top1,
-                "n_images": n_images,
-                "n_parameters": count_parameters(classifier),
-                "n_layers": count_layers(classifier),
-                "n_classes": len(class_names),
-            }
-            for split, (top1, n_images) in accuracies.items()
-        ]
-    ).to_csv(outputs["accuracy"], index=False)
-    pd.DataFrame(history, columns=CLASSIFIER_HISTORY).to_csv(outputs["history"], index=False)
-    with whole_file(outputs["checkpoint"]) as temporary:
-        save_classifier(
-            temporary,
-            classifier,
-            {
-                "architecture": settings["architecture"],
-                "n_classes": len(class_names),
-                "input_size": settings["input_size"],
-                "options": settings["options"],
-                "taps": settings["taps"],
-                "normalization": settings["normalization"],
-                "class_names": class_names,
-                **provenance,
-            },
-        )
+    reached, target = accuracies[0]["top1"], settings["training"]["target_train_accuracy"]
+    if reached < target:
+        logger.warning("training accuracy %.4f is below the target %.4f", reached, target)
+    size = {
+        "n_parameters": count_parameters(classifier),
+        "n_layers": count_layers(classifier),
+        "n_classes": len(class_names),
+    }
+    write_csv(pd.DataFrame([{**row, **size} for row in accuracies]), training.accuracy)
+    write_csv(pd.DataFrame(history, columns=CLASSIFIER_HISTORY), training.history)
+    with whole_file(training.checkpoint) as temporary:
+        save_classifier(temporary, classifier, {**description, "class_names": class_names, **provenance})
     resumable.discard()
 
 

@@ -12,17 +12,25 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from perturbflow.data.image_list import DataError, ImageList
-from perturbflow.files.images import Array, DataSplit, image_writer, write_labels
+from perturbflow.data.sources import list_splits
+from perturbflow.files.images import Array, image_writer, write_labels
+from perturbflow.files.provenance import artifact_attributes
 
 IMAGES_PER_TASK = 100  # a thread's task for each image costs as much as decoding a small one
 BYTES_PER_TASK = 2**24  # fewer where they are large: each thread holds those of its task
 
 
-def decode(images: ImageList, image_size: int, threads: int = 1, description: str = "images") -> DataSplit:
-    """The listed images as `decode_into` gives them, in memory."""
-    pixels = np.empty((len(images.ids), image_size, image_size, 3), np.uint8)
-    decode_into(pixels, images, threads, description)
-    return DataSplit(pixels, images.labels, images.ids, images.class_names)
+def decode_splits_to_files(
+    outputs: Mapping[str, str], data: Mapping[str, Any], seed: int, recorded: Mapping[str, Any], threads: int
+) -> None:
+    """Write the images of a study, as `list_splits` lists them, into a file a split.
+
+    outputs: the file of each split. data: the config's `data`; recorded: what of it the files tell.
+    Raises as `list_splits` and `decode_into`.
+    """
+    attributes = artifact_attributes({"data": recorded, "seed": seed})
+    for split, images in list_splits(data, seed).items():
+        decode_to_file(outputs[split], attributes, images, data["image_size"], threads, split)
 
 
 def decode_to_file(

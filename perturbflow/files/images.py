@@ -168,14 +168,6 @@ def read_columns(path: str | Path, *names: str) -> tuple[Array, ...]:
         return tuple(file[name][:] for name in names)
 
 
-def write_split(path: str | Path, split: DataSplit, attributes: Mapping[str, Any]) -> None:
-    """Write a data split as `data/<split>.h5`."""
-    n_images, height, width, channels = split.images.shape
-    with image_writer(path, n_images, (height, width, channels), "uint8", attributes) as file:
-        file["images"][:] = split.images
-        write_labels(file, split.labels, split.ids, split.class_names)
-
-
 def write_labels(file: h5py.File, labels: Array, ids: list[str], class_names: list[str]) -> None:
     """Write what a data split has beside its images; as for DataSplit."""
     file["label"] = labels.astype("int64")

@@ -22,14 +22,13 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from perturbflow.files.images import Array, image_writer, open_images, read_columns
+from perturbflow.files.images import Array, open_images, read_columns
 from perturbflow.files.provenance import artifact_attributes
+from perturbflow.files.sets import ATTACK_COLUMNS, SET_COLUMNS, set_writer
 from perturbflow.files.whole import sha256
 
 TABLE = "set.csv"
-PICTURE_COLUMNS = {"file": "str", "index": "int64", "label": "int64", "class_name": "str"}
-# Denoised sets have none of these.
-ATTACK_COLUMNS = {"steps": "int64", "succeeded": "bool", "already_misclassified": "bool"}
+PICTURE_COLUMNS = {"file": "str", **SET_COLUMNS, "class_name": "str"}
 IMAGES_PER_BLOCK = 256
 
 
@@ -91,9 +90,10 @@ def import_set(folder: Path, set_file: Path) -> None:
         class_names=json.dumps([names.get(number, "") for number in range(max(names) + 1)]),
         table_sha256=sha256(folder / TABLE),
     )
+    columns = {name: table[name].to_numpy() for name in table.columns.drop(["file", "class_name"])}
     height, width, channels = _read_picture(paths[0]).shape
     with (
-        image_writer(set_file, len(paths), (height, width, channels), "float32", attributes) as file,
+        set_writer(set_file, (height, width, channels), columns, attributes) as images,
         ThreadPoolExecutor() as pool,
     ):
         for rows in _blocks(len(paths), "import"):
@@ -101,9 +101,7 @@ def import_set(folder: Path, set_file: Path) -> None:
             for path, picture in zip(paths[rows], pictures, strict=True):
                 if picture.shape != (height, width, channels):
                     raise PngError(f"{path} is {picture.shape[1]}x{picture.shape[0]}, others are {width}x{height}")
-            file["images"][rows] = np.stack(pictures)
-        for name in table.columns.drop(["file", "class_name"]):
-            file[name] = table[name].to_numpy()
+            images[rows] = np.stack(pictures)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

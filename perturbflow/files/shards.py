@@ -11,11 +11,21 @@ from typing import Any
 import numpy as np
 
 from perturbflow.files.images import image_writer, open_images, open_whole, read_columns
-from perturbflow.files.whole import BadFileError
+from perturbflow.files.whole import BadFileError, sha256
 
 # Attributes that say where a shard was made, not what it is: a set may be begun before an update and ended after it.
 MAY_DIFFER = ("versions", "git_commit")
 BYTES_AT_ONCE = 2**26  # copied from shards
+
+
+def join_set(shards: Sequence[str], path: str, source: str, source_name: str) -> None:
+    """Join the shards of a set that has an image for each of another file, and remove what lies beside them.
+
+    source: the file that the set was made from, whose digest it tells as `<source_name>_sha256`.
+    Raises as `join_shards`.
+    """
+    join_shards(shards, path, len(open_images(source)), {f"{source_name}_sha256": sha256(source)})
+    remove_other_shards(shards)
 
 
 def join_shards(shards: Sequence[str | Path], path: str | Path, n_images: int, attributes: Mapping[str, Any]) -> None:
@@ -74,7 +84,7 @@ def _common_attributes(shards: Sequence[str | Path]) -> dict[str, Any]:
     return common | {f"{name}_of_shards": json.dumps(values) for name, values in differing.items()}
 
 
-def remove_other_shards(shards: list[str]) -> None:
+def remove_other_shards(shards: Sequence[str | Path]) -> None:
     """Remove what lies beside shards that were joined: those of another size, or from before an edit of the set."""
     folder, own = Path(shards[0]).parent, {Path(shard).name for shard in shards}
     for path in folder.iterdir():

@@ -3,12 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 
-from perturbflow.files.images import Array, Images
+from perturbflow.files.images import Array, Images, open_images, read_columns
+from perturbflow.results.writing import write_csv
 
 BYTES_AT_ONCE = 2**22  # of images in double precision: they stay in the cache, where 64 MB take three times as long
+
+
+def mean_squared_errors_to_files(
+    adversarial_set: str,
+    conditions: Mapping[tuple[str, str], str],
+    clean: Mapping[str, str],
+    summary: str,
+    per_image: str,
+) -> None:
+    """Write the errors of a set, under each condition and of each split: their means, and image by image.
+
+    conditions: file of the set by condition and split. clean: file of the data by split.
+    """
+    clean_images = {split: open_images(path) for split, path in clean.items()}
+    means, frames = [], []
+    for (denoiser, split), path in conditions.items():
+        errors = mean_squared_errors(open_images(path), clean_images[split])
+        row = {"adversarial_set": adversarial_set, "denoiser": denoiser, "split": split}
+        means.append({**row, "mse_px2": errors.mean(), "n_images": len(errors)})
+        (index,) = read_columns(path, "index")
+        frames.append(pd.DataFrame({"denoiser": denoiser, "split": split, "index": index, "mse_px2": errors}))
+    write_csv(pd.DataFrame(means), summary)
+    write_csv(pd.concat(frames), per_image)
 
 
 def mean_squared_errors(images: Images, clean: Images, batch_size: int | None = None) -> Array:

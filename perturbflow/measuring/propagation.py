@@ -34,12 +34,6 @@ from perturbflow.measuring.metrics import (
 ELEMENTS_AT_ONCE = 2**17
 
 
-def sample_rows(n_images: int, n_sampled: int, seed: int) -> Array:
-    """Sorted rows of a random sample without replacement; all rows where fewer than `n_sampled` exist."""
-    generator = np.random.default_rng(seed)
-    return np.sort(generator.choice(n_images, min(n_sampled, n_images), replace=False))
-
-
 @dataclass(frozen=True)
 class LayerDistances:
     """What the passes of clean images, and of the same images under each condition, gave.

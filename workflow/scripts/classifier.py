@@ -1,22 +1,27 @@
 """Train a classifier: data -> checkpoint, training history, accuracy on the clean images."""
 
-from perturbflow.classifiers.train import train_classifier_to_files
+from perturbflow.classifiers.train import ClassifierTraining, train_classifier_to_files
 from perturbflow.machine.job import run_job
 
 
 def main() -> None:
-    inputs, outputs = snakemake.input, snakemake.output
     train_classifier_to_files(
-        snakemake.wildcards.classifier,
-        {"train": inputs.train, "val": inputs.val, **({"weights": inputs.weights} if inputs.weights else {})},
-        {"checkpoint": outputs.checkpoint, "history": outputs.history, "accuracy": outputs.accuracy},
-        snakemake.params.classifier,
-        snakemake.params.seed,
-        snakemake.params.code,
-        snakemake.config["compute"],
+        ClassifierTraining(
+            name=snakemake.wildcards.classifier,
+            train=snakemake.input.train,
+            val=snakemake.input.val,
+            weights=snakemake.input.weights or None,
+            checkpoint=snakemake.output.checkpoint,
+            history=snakemake.output.history,
+            accuracy=snakemake.output.accuracy,
+            settings=snakemake.params.classifier,
+            seed=snakemake.params.seed,
+            code=snakemake.params.code,
+            compute=snakemake.config["compute"],
+            job_mb=snakemake.resources.get("mem_mb"),
+        ),
         snakemake.resources.get("gpu", 0),
         snakemake.threads,
-        snakemake.resources.get("mem_mb"),
     )
 
 

@@ -11,9 +11,10 @@ import torch
 from perturbflow.classifiers import train
 from perturbflow.classifiers.accuracy import top1_of_array
 from perturbflow.classifiers.building import load_classifier
-from perturbflow.classifiers.train import train_classifier_to_files
-from perturbflow.files.images import DataSplit, open_images, write_split
+from perturbflow.classifiers.train import ClassifierTraining, train_classifier_to_files
+from perturbflow.files.images import DataSplit, open_images
 from perturbflow.files.whole import BadFileError
+from tests.inputs import write_split
 
 N_CLASSES, SIZE = 3, 32
 CPU = torch.device("cpu")
@@ -60,11 +61,20 @@ def settings(**training):
 
 def run(inputs, folder, n_devices=1, job_mb=None, code="1", chosen=None):
     folder.mkdir(exist_ok=True)
-    names = {"checkpoint": "checkpoint.pt", "history": "history.csv", "accuracy": "accuracy.csv"}
-    outputs = {name: str(folder / file) for name, file in names.items()}
-    train_classifier_to_files(
-        "small", inputs, outputs, chosen or settings(), 3, {"code.py": code}, COMPUTE, n_devices, 1, job_mb
+    training = ClassifierTraining(
+        name="small",
+        **inputs,
+        weights=None,
+        checkpoint=str(folder / "checkpoint.pt"),
+        history=str(folder / "history.csv"),
+        accuracy=str(folder / "accuracy.csv"),
+        settings=chosen or settings(),
+        seed=3,
+        code={"code.py": code},
+        compute=COMPUTE,
+        job_mb=job_mb,
     )
+    train_classifier_to_files(training, n_devices, 1)
     return folder
 
 

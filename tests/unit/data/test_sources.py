@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 
 from perturbflow.data import decoding, sources
-from perturbflow.data.decoding import decode, decode_to_file
+from perturbflow.data.decoding import decode_to_file
 from perturbflow.data.download import RemoteFile, download
 from perturbflow.data.image_list import DataError
 from perturbflow.data.sources import list_splits
 from perturbflow.files.images import read_split
+from tests.inputs import decode
 
 SYNONYMS = {"n03": "goldfish, Carassius auratus", "n01": "dog", "n02": "sports car, sport car"}
 N_TRAIN, N_VAL = 5, 3

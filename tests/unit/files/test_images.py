@@ -15,10 +15,10 @@ from perturbflow.files.images import (
     open_images,
     read_columns,
     read_split,
-    write_split,
 )
 from perturbflow.files.shards import join_shards
 from perturbflow.files.whole import BadFileError, sha256, whole_file
+from tests.inputs import write_split
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from PIL import Image
 from torch import nn
 
 from perturbflow.classifiers.accuracy import top1_of_array
-from perturbflow.data.decoding import decode
 from perturbflow.data.sources import list_splits
 from perturbflow.files import png
-from perturbflow.files.images import DataSplit, image_writer, open_images, read_columns, write_split
+from perturbflow.files.images import DataSplit, image_writer, open_images, read_columns
 from perturbflow.files.png import PngError, export_set, import_set, main
 from perturbflow.files.whole import BadFileError
+from tests.inputs import decode, write_split
 
 N_IMAGES, SIZE = 13, 16
 CLASS_NAMES = ["n01 goldfish, gold", "n02 'quoted' \"fish\"", "n03 NA"]

@@ -15,8 +15,8 @@ from perturbflow.measuring.propagation import (
     distance_frames,
     layer_distances,
     prediction_frame,
-    sample_rows,
 )
+from perturbflow.measuring.sampling import sample_rows
 
 CPU = torch.device("cpu")
 OF_IMAGES = [*METRICS, "gain"]

@@ -16,14 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from perturbflow.classifiers.architectures import ARCHITECTURES
 from perturbflow.classifiers.building import build_classifier
 from perturbflow.denoisers.networks import DENOISERS, build_denoiser
-from perturbflow.files.images import DataSplit, image_writer, write_split
+from perturbflow.files.images import DataSplit, image_writer
 from perturbflow.machine import devices
 from perturbflow.planning import costs, requests
-from perturbflow.planning.config import load_config
 from perturbflow.planning.costs import NetworkCosts, classifier_costs, denoiser_costs
 from perturbflow.planning.image_counts import source_images, stored_images
 from perturbflow.planning.passes import attack_passes, jobs, passes
 from perturbflow.planning.requests import LEAST_MINUTES, Job, job_of
+from tests.inputs import load_config, write_split
 
 ROOT = Path(__file__).parents[3]
 COUNTS = {"train": 100_000, "val": 10_000}

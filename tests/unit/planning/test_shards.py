@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -10,17 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from perturbflow.attacks.adversarial_set import attack_to_file
+from perturbflow.attacks.adversarial_set import AttackJob, attack_to_file
 from perturbflow.attacks.foolbox_attack import FoolboxAttack
 from perturbflow.attacks.foolbox_options import foolbox_attack
 from perturbflow.attacks.gradient_sign import own_attack
 from perturbflow.data.sources import list_splits
 from perturbflow.denoisers.denoised_set import denoise_to_file
-from perturbflow.files.images import DataSplit, open_images, write_split
+from perturbflow.files.images import DataSplit, open_images
 from perturbflow.files.shards import join_shards, remove_other_shards
 from perturbflow.files.whole import BadFileError, sha256
 from perturbflow.planning.image_counts import count_images
 from perturbflow.planning.shards import digest_of, rows_of_shards
+from tests.inputs import write_split
 
 # ---- Rows
 
@@ -151,11 +151,11 @@ def inputs(tmp_path: Path, networks):
     write_split(tmp_path / "train.h5", DataSplit(images, labels, names, ["a", "b", "c", "d"]), {})
     for name in ("attacker", "stopping_classifier"):
         (tmp_path / f"{name}.pt").write_text(name)
-    return SimpleNamespace(
-        data=str(tmp_path / "train.h5"),
-        attacker=str(tmp_path / "attacker.pt"),
-        stopping_classifier=str(tmp_path / "stopping_classifier.pt"),
-    )
+    return {
+        "data": str(tmp_path / "train.h5"),
+        "attacker": str(tmp_path / "attacker.pt"),
+        "stopping_classifier": str(tmp_path / "stopping_classifier.pt"),
+    }
 
 
 def build_attack(name, first_row):
@@ -184,19 +184,11 @@ def assert_equal_content(one, other):
 @pytest.mark.parametrize("images_per_shard", [4, 12, 28])
 @pytest.mark.parametrize("name", ["fgsm", "ifgsm", "mifgsm", "LinfPGD"])
 def test_an_adversarial_set(name, images_per_shard, inputs, networks, tmp_path):
-    networks = dict(zip([inputs.attacker, inputs.stopping_classifier], networks, strict=True))
+    networks = dict(zip([inputs["attacker"], inputs["stopping_classifier"]], networks, strict=True))
 
     def attack(path, rows=None):
-        attack_to_file(
-            build_attack(name, rows.start if rows else 0),
-            networks,
-            inputs,
-            path,
-            {"attack": name},
-            0,
-            torch.device("cpu"),
-            rows=rows,
-        )
+        job = AttackJob(**inputs, output=path, settings={"attack": name}, seed=0, rows=rows)
+        attack_to_file(job, build_attack(name, job.first_row), networks, torch.device("cpu"))
 
     attack(tmp_path / "whole.h5")
     shards = []
@@ -220,7 +212,7 @@ def test_a_denoised_set(images_per_shard, inputs, tmp_path):
     torch.manual_seed(0)
     denoiser = nn.Conv2d(3, 3, 3, 1, 1).eval()
     device = torch.device("cpu")
-    with h5py.File(tmp_path / "set.h5", "w") as file, h5py.File(inputs.data) as data:
+    with h5py.File(tmp_path / "set.h5", "w") as file, h5py.File(inputs["data"]) as data:
         file["images"] = data["images"][:].astype(np.float32) + 0.5
         file["index"], file["label"] = np.arange(N_IMAGES), data["label"][:]
     attributes = {"versions": "{}", "git_commit": "a1", "config": '{"denoiser": "conv"}'}

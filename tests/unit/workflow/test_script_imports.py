@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.workflow import import_statements
+from perturbflow.planning.source_digest import source_digests
 
 # What no script needs to start: the checks of a config, which only Snakemake's process makes; one source of images;
 # windows.
@@ -65,3 +66,33 @@ def test_a_script_imports_nothing_that_it_does_not_need(script: str, repository:
         text=True,
     )
     assert (run.returncode, run.stderr, run.stdout.split()) == (0, "", [])
+
+
+TRAINS_CLASSIFIERS = {"classifiers/train.py", "classifiers/training.py", "training.py"}
+TRAINS_DENOISERS = {"denoisers/train.py", "denoisers/training.py", "training.py"}
+ADAPTIVE = {"attacks/adaptive_set.py", "denoisers/defended.py", "denoisers/networks.py"}
+FOOLBOX = {"attacks/foolbox_set.py", "attacks/foolbox_attack.py", "attacks/foolbox_options.py"}
+GUIDED = {"denoisers/guided_train.py", "denoisers/guided_loss.py", "classifiers/building.py"}
+MEASURED = {"measuring/measure.py", "measuring/propagation.py", "classifiers/accuracy.py"}
+INTERVENED = {"measuring/intervene.py", "measuring/interventions.py"}
+# Modules an edit of which must not rerun what a script makes.
+DEPENDS_NOT_ON = {
+    "adaptive_adversarial": TRAINS_CLASSIFIERS | TRAINS_DENOISERS | {"attacks/noise.py"},
+    "adversarial": FOOLBOX | ADAPTIVE | TRAINS_CLASSIFIERS | {"attacks/noise.py", "classifiers/accuracy.py"},
+    "classifier": TRAINS_DENOISERS - {"training.py"} | {"attacks/gradient_sign.py", "files/sets.py"},
+    "control": {"attacks/adversarial_set.py", "attacks/gradient_sign.py", "classifiers/building.py"},
+    "denoised": TRAINS_DENOISERS | GUIDED | {"attacks/adversarial_set.py"},
+    "denoiser": TRAINS_CLASSIFIERS - {"training.py"} | GUIDED | {"attacks/adversarial_set.py", "files/sets.py"},
+    "foolbox_adversarial": ADAPTIVE | TRAINS_CLASSIFIERS | {"attacks/gradient_sign_set.py", "attacks/noise.py"},
+    "guided_denoiser": TRAINS_CLASSIFIERS - {"training.py"} | {"attacks/adversarial_set.py", "files/sets.py"},
+    "intervene": MEASURED | TRAINS_CLASSIFIERS | {"measuring/mse.py", "files/sets.py"},
+    "mean_squared_error": MEASURED | INTERVENED | {"files/sets.py"},
+    "measure": INTERVENED | TRAINS_CLASSIFIERS | {"measuring/mse.py", "files/sets.py"},
+}
+
+
+@pytest.mark.parametrize("script", DEPENDS_NOT_ON)
+def test_an_edit_elsewhere_reruns_no_script_that_need_not(script: str, repository: Path) -> None:
+    others = {f"perturbflow/{module}" for module in DEPENDS_NOT_ON[script]}
+    assert all((repository / module).is_file() for module in others)
+    assert not others & source_digests(scripts(repository)[script], repository).keys()
