@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.inputs import load_config
 from benchmarks.stages import n_cores
 from benchmarks.throughput import CONFIG, SIZES, Bench, Config, Rates, Size, measure, projected_seconds
 from perturbflow.machine.devices import prepare
-from perturbflow.planning.config import load_config
 from perturbflow.planning.costs import classifier_costs, denoiser_costs
 from perturbflow.planning.image_counts import source_images
 from perturbflow.planning.passes import TRAININGS, ImageCounts, flops, jobs, passes, working_memory

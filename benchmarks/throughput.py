@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.inputs import N_CLASSES, adversaries, on_device, photographs
+from benchmarks.inputs import N_CLASSES, adversaries, load_config, on_device, photographs
 from benchmarks.results import Result
 from benchmarks.timing import fastest
 from perturbflow.attacks.gradient_sign import ATTACKS, input_gradient, own_attack
@@ -35,7 +35,6 @@ from perturbflow.machine.batches import pixels_of
 from perturbflow.machine.devices import select_precision
 from perturbflow.measuring.mse import mean_squared_errors
 from perturbflow.measuring.propagation import layer_distances
-from perturbflow.planning.config import load_config
 from perturbflow.planning.image_counts import source_images
 from perturbflow.planning.passes import Passes, attack_passes, jobs, passes
 from perturbflow.training import Resumable

@@ -94,18 +94,6 @@ def load_schema() -> dict[str, Any]:
     return schema
 
 
-def load_config(path: str | Path) -> dict[str, Any]:
-    """Read a config file and resolve it, as `resolve_config` does.
-
-    Raises ConfigError where the file is not YAML or does not follow the schema.
-    """
-    try:
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    return resolve_config(config, str(path))
-
-
 def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
     """Check a config and return it complete: classifier defaults merged in, every default filled in.
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import scale
+from benchmarks.inputs import load_config
 from benchmarks.scale import BATCH_FLOPS, FLOAT32_FLOPS, LEAST_BATCH, of_cpu, shares, table
 from benchmarks.throughput import CONFIG, Rates, projected_hours
-from perturbflow.planning.config import load_config
 from perturbflow.planning.costs import CLASSIFIERS, DENOISERS
 
 IMAGES = {"train": 100_000, "val": 10_000}

@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import throughput
+from benchmarks.inputs import load_config
 from benchmarks.throughput import (
     CONFIG,
     Bench,
@@ -23,7 +24,6 @@ from benchmarks.throughput import (
     training_flops,
 )
 from perturbflow.classifiers.building import build_classifier
-from perturbflow.planning.config import load_config
 
 every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 TINY = Size(matrix=64, batches=1, images=4, rounds=1)
