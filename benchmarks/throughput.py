@@ -27,6 +27,7 @@ from perturbflow.classifiers.accuracy import top1_of_array
 from perturbflow.classifiers.building import build_classifier
 from perturbflow.classifiers.classifier import Classifier
 from perturbflow.classifiers.training import train_classifier
+from perturbflow.data.sources import SOURCES
 from perturbflow.denoisers.denoised_set import denoise
 from perturbflow.denoisers.guided_loss import GuidedLoss
 from perturbflow.denoisers.networks import build_denoiser
@@ -444,10 +445,10 @@ def _convolution_backward_flops(
 
 
 def image_counts(config: Config) -> dict[str, int]:
-    """Number of images of each split of TinyImageNet. Raises ValueError for other data, which would have to be read."""
+    """Number of images of each split. Raises ValueError for data of unequal classes, which would have to be read."""
     data = config["data"]
-    if data["source"] != "tiny-imagenet":
-        raise ValueError(f"data.source: the number of images of {data['source']} is not known; only tiny-imagenet's is")
+    if not SOURCES[data["source"]].class_sizes(data).all_equal:
+        raise ValueError(f"data.source: the number of images of {data['source']} is not known before they are read")
     return source_images(data)
 
 

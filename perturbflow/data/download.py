@@ -9,8 +9,6 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from tqdm.auto import tqdm
-
 from perturbflow.data.image_list import DataError
 
 
@@ -54,6 +52,8 @@ def download(remote: RemoteFile, path: Path) -> None:
 
 def _fetch(remote: RemoteFile, part: Path) -> None:
     """Append what `part` lacks; from the start where the server cannot send a range."""
+    from tqdm.auto import tqdm  # slow to import, and a download is rare
+
     start = part.stat().st_size if part.exists() else 0
     if start == remote.size:
         return

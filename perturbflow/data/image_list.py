@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
-from perturbflow.files.images import Array
+if TYPE_CHECKING:
+    from PIL import Image
 
 SPLITS = ("train", "val")
 
@@ -27,7 +29,7 @@ class ImageList:
 
     source: str
     ids: list[str]
-    labels: Array
+    labels: NDArray[np.int64]
     class_names: list[str]
     open_image: Callable[[str], Image.Image]
 

@@ -1,19 +1,26 @@
-"""The sources that a study's clean images come from; each lists the images of both splits without decoding any."""
+"""The sources that a study's clean images come from; each lists the images of both splits without decoding any.
+
+The workflow asks here before every job what a source says of itself: Pillow and scikit-learn are imported where images
+are opened.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from perturbflow.data.download import RemoteFile, download
 from perturbflow.data.image_list import SPLITS, DataError, ImageList, take_subset
 from perturbflow.data.tree import IMAGE_SUFFIXES, Tree, open_tree
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 TINY_IMAGENET = RemoteFile(
     "http://cs231n.stanford.edu/tiny-imagenet-200.zip", 248_100_043, "90528d7ca1a48142e341f4ef8d21d0de"
@@ -28,11 +35,47 @@ def list_splits(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
     Raises FileNotFoundError or DataError, naming the file, class or key, where the source breaks its layout
     or holds fewer classes or images than `data.classes` and `data.images_per_class` ask for.
     """
-    splits = SOURCES[data["source"]](data, seed)
+    splits = SOURCES[data["source"]].list_images(data, seed)
     return {
         split: take_subset(images, split, data["classes"], data["images_per_class"][split], seed)
         for split, images in splits.items()
     }
+
+
+def data_slice(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What the images depend on of the config's `data`: not where a data set lies that is one thing wherever it is."""
+    left_out = {"download"} if SOURCES[data["source"]].path_matters else {"download", "path"}
+    return {key: value for key, value in data.items() if key not in left_out}
+
+
+@dataclass(frozen=True)
+class ClassSizes:
+    """How many images a source has.
+
+    largest: images of its largest class, by split. all_equal: whether each of its classes has as many.
+    """
+
+    n_classes: int
+    largest: Mapping[str, int]
+    all_equal: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of images, and what has to be known of it before they are there.
+
+    list_images: takes the config's `data` and the seed, and lists all images of both splits.
+    class_sizes: takes the config's `data` and tells the sizes within a moment, however many images there are.
+    path_matters: whether images from another `data.path` are other images.
+    needs_path: whether `data.path` has to be given.
+    download_bytes: what it downloads where it is not there yet and `data.download` allows.
+    """
+
+    list_images: Callable[[Mapping[str, Any], int], dict[str, ImageList]]
+    class_sizes: Callable[[Mapping[str, Any]], ClassSizes]
+    path_matters: bool = True
+    needs_path: bool = True
+    download_bytes: int = 0
 
 
 # ---- Sources
@@ -93,6 +136,7 @@ def digits(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
     One fifth of each class, drawn by `seed`, is the val split. An image's id is its row in `load_digits()`.
     Needs no download: for a first run and for tests.
     """
+    from PIL import Image
     from sklearn.datasets import load_digits  # slow to import, and only this source needs it
 
     bunch = load_digits()
@@ -115,11 +159,34 @@ def digits(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
     }
 
 
-# A source takes the config's `data` and the seed, and lists all its images.
-SOURCES: dict[str, Callable[[Mapping[str, Any], int], dict[str, ImageList]]] = {
-    "tiny-imagenet": tiny_imagenet,
-    "image-folder": image_folder,
-    "digits": digits,
+CLASSES_LOOKED_AT = 10
+
+
+def _folder_sizes(data: Mapping[str, Any]) -> ClassSizes:
+    """An estimate: the largest of ten classes, by their numbers of files; nothing where the folder is not."""
+    n_classes, largest = 0, dict.fromkeys(SPLITS, 0)
+    for split in SPLITS:
+        try:
+            classes = sorted(path for path in (Path(data["path"]) / split).iterdir() if path.is_dir())
+            looked_at = classes[:: max(1, len(classes) // CLASSES_LOOKED_AT)]
+            largest[split] = max((sum(1 for _ in path.iterdir()) for path in looked_at), default=0)
+        except OSError:  # `image_folder` says what is wrong with it
+            continue
+        n_classes = max(n_classes, len(classes))
+    return ClassSizes(n_classes, largest)
+
+
+SOURCES = {
+    "tiny-imagenet": Source(
+        tiny_imagenet,
+        lambda data: ClassSizes(200, {"train": 500, "val": 50}, all_equal=True),
+        path_matters=False,
+        download_bytes=TINY_IMAGENET.size,
+    ),
+    "image-folder": Source(image_folder, _folder_sizes),
+    "digits": Source(
+        digits, lambda data: ClassSizes(10, {"train": 146, "val": 37}), path_matters=False, needs_path=False
+    ),
 }
 
 
@@ -187,12 +254,18 @@ def _list_images(tree: Tree, split: str, groups: Mapping[str, list[str]], class_
             f"{tree.name}/{split}: no images of class {_some(empty)}; "
             f"an image's name ends in {', '.join(IMAGE_SUFFIXES)}."
         )
+
+    def open_image(name: str) -> Image.Image:
+        from PIL import Image
+
+        return Image.open(io.BytesIO(tree.read_bytes(name)))
+
     return ImageList(
         source=tree.name,
         ids=list(chain.from_iterable(groups.values())),
         labels=np.repeat(np.arange(len(groups)), [len(files) for files in groups.values()]),
         class_names=class_names,
-        open_image=lambda name: Image.open(io.BytesIO(tree.read_bytes(name))),
+        open_image=open_image,
     )
 
 

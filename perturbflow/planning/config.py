@@ -23,6 +23,8 @@ from typing import Any
 import jsonschema
 import yaml
 
+from perturbflow.data.sources import SOURCES
+
 SCHEMA_FILE = Path(__file__).parents[2] / "config" / "schema.yaml"
 METRICS_FILE = Path(__file__).parents[1] / "measuring" / "metrics.py"
 METRIC_DECORATORS = {"metric", "tap_to_tap", "set_metric"}
@@ -104,7 +106,8 @@ def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
     complete: Any = copy.deepcopy(config)
     _fill_defaults(complete, load_schema())
     # Own entries are checked before the merge, so that a mistake in the defaults is told once.
-    mistakes = [*_schema_mistakes(complete), *_set_mistakes(complete), *_denoiser_mistakes(complete)]
+    mistakes = [*_schema_mistakes(complete), *_data_mistakes(complete)]
+    mistakes.extend([*_set_mistakes(complete), *_denoiser_mistakes(complete)])
     mistakes.extend([*_figure_mistakes(complete), *_compute_mistakes(complete)])
     classifiers = _mapping(_mapping(config).get("classifiers"))
     for name, entry in classifiers.items():
@@ -165,6 +168,14 @@ def _fill_defaults(value: Any, schema: Mapping[str, Any]) -> None:
 
 
 # ---- Checks
+
+
+def _data_mistakes(config: Any) -> Iterator[str]:
+    """A source without the path that it needs."""
+    data = _mapping(_mapping(config).get("data"))
+    source = SOURCES.get(str(data.get("source")))
+    if source and source.needs_path and data.get("path") is None:
+        yield f"data.path: must be a string, got {_shown(None)}"
 
 
 def _network_mistakes(classifier: Mapping[str, Any]) -> Iterator[str]:

@@ -9,11 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from perturbflow.data.sources import SOURCES, list_splits
 from perturbflow.planning.costs import Config
 from perturbflow.planning.passes import SPLITS
-
-# The official data set, which has as many of each class.
-TINY_IMAGENET = {"classes": 200, "train": 500, "val": 50}
 
 
 def count_images(file: str | Path, made_from: Mapping[str, Any], data: Mapping[str, Any], seed: int, split: str) -> int:
@@ -26,11 +24,12 @@ def count_images(file: str | Path, made_from: Mapping[str, Any], data: Mapping[s
     if (n_images := _count_in_file(Path(file), made_from)) is not None:
         return n_images
     classes, per_class = data["classes"], data["images_per_class"][split]
-    if data["source"] == "tiny-imagenet":
-        # Not asked: it may be a download. A copy that lacks images is counted once its data file is there.
-        return (classes or TINY_IMAGENET["classes"]) * (per_class or TINY_IMAGENET[split])
     if classes and per_class:
         return int(classes * per_class)
+    sizes = SOURCES[data["source"]].class_sizes(data)
+    if sizes.all_equal:
+        # Not listed: it may be a download. A copy that lacks images is counted once its data file is there.
+        return int((classes or sizes.n_classes) * (per_class or sizes.largest[split]))
     return _listed(json.dumps(data), seed)[split]
 
 
@@ -47,38 +46,21 @@ def _count_in_file(file: Path, made_from: Mapping[str, Any]) -> int | None:
 @cache
 def _listed(data: str, seed: int) -> dict[str, int]:
     """Numbers of images by the source's own lists; data is JSON."""
-    from perturbflow.data.sources import list_splits  # with Pillow and, for one source, scikit-learn
-
     return {split: len(images.ids) for split, images in list_splits(json.loads(data), seed).items()}
 
 
-DIGITS = {"classes": 10, "train": 147, "val": 37}  # the most of one class
-CLASSES_LOOKED_AT = 10
-
-
 def source_images(data: Config) -> dict[str, int]:
-    """Number of images that a study takes from its source. data: the config's.
+    """Number of images that a study takes from its source, as far as that can tell without listing them all.
 
-    Those of a folder are estimated, from its number of classes and the largest of ten of them: to list all would take
-    longer than the rest of a dry run. None are found where the folder is not.
+    data: the config's. Upper limits where the source's classes differ in size, estimates for a folder, and none where
+    the folder is not.
     """
-    if data["source"] == "image-folder":
-        return {split: _folder_images(Path(data["path"]) / split, data, split) for split in SPLITS}
-    source = TINY_IMAGENET if data["source"] == "tiny-imagenet" else DIGITS
-    n_classes = data["classes"] or source["classes"]
-    return {split: n_classes * min(data["images_per_class"][split] or source[split], source[split]) for split in SPLITS}
-
-
-def _folder_images(folder: Path, data: Config, split: str) -> int:
-    try:
-        classes = sorted(path for path in folder.iterdir() if path.is_dir())
-        looked_at = classes[:: max(1, len(classes) // CLASSES_LOOKED_AT)]
-        largest_class = data["images_per_class"][split] or max(
-            (sum(1 for _ in path.iterdir()) for path in looked_at), default=0
-        )
-    except OSError:  # the job itself says what is wrong with the folder
-        return 0
-    return (data["classes"] or len(classes)) * largest_class
+    sizes = SOURCES[data["source"]].class_sizes(data)
+    n_classes = data["classes"] or sizes.n_classes
+    return {
+        split: n_classes * min(data["images_per_class"][split] or sizes.largest[split], sizes.largest[split])
+        for split in SPLITS
+    }
 
 
 def stored_images(path: str, image_size: int, bytes_per_value: int) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from perturbflow.data.sources import SOURCES
 from perturbflow.planning.config import OWN_ATTACKS
 from perturbflow.planning.costs import Config, classifier_costs
 from perturbflow.planning.image_counts import source_images, stored_images
@@ -38,7 +39,7 @@ CORE_FLOPS = 2e10
 PASS_SECONDS = 0.02
 # From a file system that many share.
 BYTES_PER_SECOND = 100e6
-DOWNLOAD_SECONDS = 600.0  # 248 MB
+DOWNLOADED_PER_SECOND = 0.4e6  # bytes
 DECODED_PER_SECOND = 30.0  # pictures, by one thread
 NOISE_SECONDS = 1.5e-7  # for each value of a control
 START_SECONDS = 60.0
@@ -88,7 +89,8 @@ class Job:
         seconds = START_SECONDS + self._moved_bytes() / BYTES_PER_SECOND
         if self.rule == "data":
             seconds += sum(self.images.values()) / (threads * DECODED_PER_SECOND)
-            seconds += DOWNLOAD_SECONDS if self.config["data"]["source"] == "tiny-imagenet" else 0.0
+            data = self.config["data"]
+            seconds += SOURCES[data["source"]].download_bytes * data["download"] / DOWNLOADED_PER_SECOND
         if self.rule not in COUNTED_RULES:
             return seconds
         for one in self._passes():

@@ -3,6 +3,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+from perturbflow.data.sources import data_slice
 from perturbflow.planning.config import CONTROLS, OWN_ATTACKS
 from perturbflow.machine.import_paths import source_file
 from perturbflow.planning.source_digest import digest, source_digests
@@ -134,13 +135,6 @@ def files_under_conditions(adversarial_set, splits):
         for condition in CONDITIONS
         for split in splits
     ]
-
-
-def data_slice():
-    """What the images depend on: not where TinyImageNet lies, which is one thing wherever it is."""
-    data = config["data"]
-    left_out = {"path", "download"} if data["source"] != "image-folder" else {"download"}
-    return {key: value for key, value in data.items() if key not in left_out}
 
 
 def figure_settings(figure):

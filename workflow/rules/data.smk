@@ -11,7 +11,7 @@ rule data:
         mem_mb=memory("data"),
         runtime=minutes("data"),
     params:
-        data=data_slice(),
+        data=data_slice(config["data"]),
         seed=config["seed"],
         code=code("data.py"),
     script:

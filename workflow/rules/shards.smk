@@ -19,7 +19,7 @@ wildcard_constraints:
 @cache
 def number_of_images(split):
     """Images of a split, also where the data are still to be made."""
-    made_from = {"data": data_slice(), "seed": config["seed"]}
+    made_from = {"data": data_slice(config["data"]), "seed": config["seed"]}
     return count_images(f"{RESULTS}/data/{split}.h5", made_from, config["data"], config["seed"], split)
 
 

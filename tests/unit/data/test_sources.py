@@ -583,6 +583,10 @@ def test_tiny_imagenet_is_downloaded_once(tiny_zip, server, tmp_path, monkeypatc
 # ---- Start-up
 
 
-def test_torch_is_not_imported(repository):
-    command = "import sys, perturbflow.data.sources; sys.exit('torch' in sys.modules)"
+def test_asking_what_a_source_says_of_itself_imports_nothing_slow(repository):
+    command = (
+        "import sys; from perturbflow.data.sources import SOURCES; "
+        "[source.class_sizes({'path': 'nowhere'}) for source in SOURCES.values()]; "
+        "sys.exit(', '.join({'torch', 'PIL', 'h5py', 'sklearn', 'tqdm'} & set(sys.modules)) or 0)"
+    )
     subprocess.run([sys.executable, "-c", command], check=True, cwd=repository)

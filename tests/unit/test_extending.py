@@ -1,0 +1,52 @@
+"""The examples of docs/extending.md, each added to a copy of the module that it is for."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from perturbflow.data import sources
+from perturbflow.data.sources import list_splits
+from perturbflow.planning.image_counts import source_images
+
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
+    """The module that a section of the guide is about, with the example at its end."""
+    section = GUIDE.split(f"\n## {request.param}\n")[1].split("\n## ")[0]
+    (path,) = set(re.findall(r"`(perturbflow/[a-z_/]+\.py)`", section))
+    (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    file = tmp_path / Path(path).name
+    file.write_text((ROOT / path).read_text(encoding="utf-8") + "\n\n" + example, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("extended", file)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "extended", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("extended", ["A source of images"], indirect=True)
+def test_the_source_is_counted_as_it_is_listed(
+    extended: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sources.SOURCES, "flowers", extended.SOURCES["flowers"])
+    for label in range(17):
+        (tmp_path / f"flowers/{label:02}").mkdir(parents=True)
+        for number in range(80):
+            (tmp_path / f"flowers/{label:02}/{number:02}.png").touch()
+    data = {"source": "flowers", "path": str(tmp_path / "flowers"), "classes": None}
+    data["images_per_class"] = {"train": None, "val": None}
+    listed = list_splits(data, 0)
+    assert (
+        source_images(data)
+        == {split: len(images.ids) for split, images in listed.items()}
+        == {"train": 1224, "val": 136}
+    )
+    assert len({*listed["train"].ids, *listed["val"].ids}) == 1360
+    assert "path" in sources.data_slice(data)
