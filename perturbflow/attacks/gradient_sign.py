@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import eagerpy as ep
 import torch
@@ -88,6 +88,10 @@ def misclassified(classifier: Network, images: Tensor, labels: Tensor) -> Tensor
     return classifier(images).argmax(1) != labels
 
 
+ATTACKS: dict[str, type[GradientSignAttack]] = {}
+"""The attacks of this file by their names in the config."""
+
+
 class GradientSignAttack(FixedEpsilonAttack, ABC):
     """A walk of equal steps along signs of gradients, clipped to the bounds.
 
@@ -98,9 +102,32 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
     pixel values. The walk itself and the gradient go on from the image that is not rounded.
 
     Raises ValueError where one of the numbers is not positive, and where rounding would undo the longest walk.
+
+    A subclass has its name in the config as a class argument. What it says of its gradients is read from this file, not
+    imported, wherever a study's costs are counted (perturbflow/planning/declarations.py). Raises TypeError for a
+    subclass with a `gradient` of its own that does not say how many passes it takes.
     """
 
     distance = linf
+
+    # Passes of the attacker, forth and back, that `gradient` takes.
+    gradients_per_step: ClassVar[int] = 1
+    # Whether the walk goes along one gradient, taken at the image itself.
+    one_gradient: ClassVar[bool] = False
+
+    def __init_subclass__(cls, name: str = "", **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+
+        def place(attribute: str) -> int:
+            return next(place for place, base in enumerate(cls.__mro__) if attribute in vars(base))
+
+        if place("gradient") < place("gradients_per_step"):
+            raise TypeError(
+                f"{cls.__name__} has a gradient of its own and does not say what it takes; write beside it "
+                "gradients_per_step = 1, or how often it passes the attacker forth and back"
+            )
+        if name:
+            ATTACKS[name] = cls
 
     def __init__(
         self,
@@ -125,11 +152,11 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
         self.batch_size = batch_size
         self.round_to_8_bits = round_to_8_bits
 
-    # Whether the walk goes along one gradient, taken at the image itself.
-    one_gradient = False
-
     def gradient(self, attacker: Network, images: Tensor, labels: Tensor) -> Tensor:
-        """What leads the walk from images (B, C, H, W): like them, and for each image independent of its batch."""
+        """What leads the walk from images (B, C, H, W): like them, and for each image independent of its batch.
+
+        An override says `gradients_per_step`. Its passes judge no image; those of the stopping classifier come on top.
+        """
         return input_gradient(attacker, images, labels)
 
     @abstractmethod
@@ -264,7 +291,7 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
         return restore_type(ep.astensor(result))
 
 
-class FGSM(GradientSignAttack):
+class FGSM(GradientSignAttack, name="fgsm"):
     """Fast gradient sign method, equation (1): x + k * epsilon * sign(grad J(theta, x, y)), k = 1, 2, ...
 
     One gradient, taken at the clean image; the walk goes along its sign.
@@ -276,14 +303,14 @@ class FGSM(GradientSignAttack):
         return gradient
 
 
-class IterativeFGSM(GradientSignAttack):
+class IterativeFGSM(GradientSignAttack, name="ifgsm"):
     """Iterative fast gradient sign method, equation (2): a new gradient at every step."""
 
     def accumulated(self, carried: Tensor, gradient: Tensor) -> Tensor:
         return gradient
 
 
-class MomentumIterativeFGSM(GradientSignAttack):
+class MomentumIterativeFGSM(GradientSignAttack, name="mifgsm"):
     """Momentum iterative fast gradient sign method, equation (3): g <- decay * g + grad / ||grad||_1."""
 
     def __init__(self, *, decay: float = 1.0, **settings: Any) -> None:
@@ -294,13 +321,6 @@ class MomentumIterativeFGSM(GradientSignAttack):
         norm = gradient.abs().sum((1, 2, 3), keepdim=True)
         # An image of zero gradient adds nothing, rather than 0 / 0.
         return self.decay * carried + gradient / norm.where(norm > 0, 1)
-
-
-ATTACKS: dict[str, type[GradientSignAttack]] = {
-    "fgsm": FGSM,
-    "ifgsm": IterativeFGSM,
-    "mifgsm": MomentumIterativeFGSM,
-}
 
 
 def own_attack(settings: Mapping[str, Any], **common: Any) -> GradientSignAttack:

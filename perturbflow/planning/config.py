@@ -4,12 +4,11 @@ config/schema.yaml describes the config. Beyond JSON Schema's own keywords it us
 `names: <path>` - the value is a name that stands at another place of the config, such as a key of `classifiers`;
 `sum: <number>` - what the values of a mapping add up to;
 `ascending: true` - no entry of a list is smaller than the one before;
-`metric: true` - the value is the name of a function that distances.py registers.
+`metric: true` - the value is the name of a function that metrics.py registers.
 """
 
 from __future__ import annotations
 
-import ast
 import copy
 import difflib
 import itertools
@@ -24,10 +23,9 @@ import jsonschema
 import yaml
 
 from perturbflow.data.sources import SOURCES
+from perturbflow.planning.declarations import metric_names
 
 SCHEMA_FILE = Path(__file__).parents[2] / "config" / "schema.yaml"
-METRICS_FILE = Path(__file__).parents[1] / "measuring" / "metrics.py"
-METRIC_DECORATORS = {"metric", "tap_to_tap", "set_metric"}
 
 # What figures can tell apart; tests hold these, as the names below, to the modules that are too slow to import here.
 FIGURE_COLORS = 8
@@ -74,19 +72,6 @@ _KINDS = {
 
 class ConfigError(ValueError):
     """Everything that is wrong with a config, one line each."""
-
-
-@cache
-def metric_names() -> tuple[str, ...]:
-    """Names of the metrics: the functions that distances.py decorates as such. Read, not imported: torch stays out."""
-    tree = ast.parse(METRICS_FILE.read_text(encoding="utf-8"))
-    return tuple(
-        node.name
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef)
-        for mark in node.decorator_list
-        if getattr(mark.func if isinstance(mark, ast.Call) else mark, "id", None) in METRIC_DECORATORS
-    )
 
 
 @cache

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from perturbflow.planning.config import CONTROLS, OWN_ATTACKS
+from perturbflow.planning.config import CONTROLS
 from perturbflow.planning.costs import Config, NetworkCosts, classifier_costs, denoiser_costs
+from perturbflow.planning.declarations import attacks
 
 ImageCounts = Mapping[str, int]
 """Number of images, by split."""
@@ -62,16 +63,17 @@ def attack_passes(settings: Config, n_images: int = 1, at_once: int = 1) -> list
 
     Raises ValueError for an attack of Foolbox, which may take any number of gradients.
     """
-    if settings["attack"] not in OWN_ATTACKS:
+    attack = attacks().get(settings["attack"])
+    if attack is None:
         raise ValueError(
-            f"what an image of {settings['attack']} costs is not known; only {', '.join(sorted(OWN_ATTACKS))}"
+            f"what an image of {settings['attack']} costs is not known; only {', '.join(sorted(attacks()))}"
         )
     steps, stopping = settings["max_steps"], settings["stopping_classifier"]
-    n_gradients = 1 if settings["attack"] == "fgsm" else steps
+    n_gradients = 1 if attack.one_gradient else steps
     n_judged = 1 + steps if stopping else 1  # the image itself and each step; without early stop only the end
-    if stopping == settings["attacker"] and not settings["round_to_8_bits"]:
-        # The pass of a gradient judges the image as well.
-        n_gradients, n_judged = (1, steps) if settings["attack"] == "fgsm" else (1 + steps, 0)
+    if attack.gradient_judges and stopping == settings["attacker"] and not settings["round_to_8_bits"]:
+        n_gradients, n_judged = (1, steps) if attack.one_gradient else (1 + steps, 0)
+    n_gradients *= attack.gradients_per_step
     return passes_of_gradients(settings, n_gradients * n_images, n_judged * n_images, at_once)
 
 

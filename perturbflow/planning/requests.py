@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from perturbflow.data.sources import SOURCES
-from perturbflow.planning.config import OWN_ATTACKS
 from perturbflow.planning.costs import Config, classifier_costs
+from perturbflow.planning.declarations import attacks
 from perturbflow.planning.image_counts import source_images, stored_images
 from perturbflow.planning.passes import (
     FORWARD_PASSES,
@@ -129,7 +129,7 @@ class Job:
 
     def _is_of_foolbox(self) -> bool:
         sets = self.config["adversarial_sets"]
-        return self.rule == "adversarial" and sets[self.wildcards["adversarial_set"]]["attack"] not in OWN_ATTACKS
+        return self.rule == "adversarial" and sets[self.wildcards["adversarial_set"]]["attack"] not in attacks()
 
     def _passes(self, gradients_an_image: int = 0) -> list[Passes]:
         """What the job has to compute. gradients_an_image: what to take for those of an attack of Foolbox."""

@@ -10,7 +10,10 @@ import pytest
 
 from perturbflow.data import sources
 from perturbflow.data.sources import list_splits
+from perturbflow.planning import passes
+from perturbflow.planning.declarations import attacks
 from perturbflow.planning.image_counts import source_images
+from tests.unit.planning.test_passes import CASES, N_IMAGES, passes_of_a_run, settings_of
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
@@ -50,3 +53,14 @@ def test_the_source_is_counted_as_it_is_listed(
     )
     assert len({*listed["train"].ids, *listed["val"].ids}) == 1360
     assert "path" in sources.data_slice(data)
+
+
+@pytest.mark.parametrize("extended", ["An attack"], indirect=True)
+def test_the_attack_is_counted_as_it_runs(extended: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "attacks", lambda: attacks(Path(extended.__file__)))
+    for stopping, rounded in CASES:
+        settings = settings_of("smoothed_fgsm", stopping, rounded)
+        gradients, judged = passes.attack_passes(settings, N_IMAGES)
+        counted = passes_of_a_run(extended.ATTACKS["smoothed_fgsm"], settings)
+        assert (gradients.n_images, judged.n_images) == counted
+        assert counted[0] == 3 * 4 * N_IMAGES

@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from perturbflow.figures.page import LINE, wrapped
 from perturbflow.figures.propagation import propagation_figure
 from perturbflow.figures.style import PALETTE, STYLE, TooManyLinesError, save_figure, set_colors, wording_of
-from perturbflow.planning.config import metric_names
+from perturbflow.planning.declarations import metric_names
 from perturbflow.results.reading import MissingResultError
 
 CLASSIFIERS = ["vgg19", "resnetv2_50", "own_classifier"]

@@ -19,9 +19,9 @@ from perturbflow.planning.config import (
     dereference,
     load_schema,
     merge,
-    metric_names,
     resolve_config,
 )
+from perturbflow.planning.declarations import metric_names
 from tests.inputs import load_config
 
 ROOT = Path(__file__).parents[3]
