@@ -19,6 +19,10 @@ from torch import Tensor, nn
 
 from perturbflow.classifiers.taps import Tap
 
+Builder = Callable[..., nn.Module]
+Adjustment = Callable[[nn.Module, int], None]
+Renaming = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -31,24 +35,38 @@ class Architecture:
     timm_names: gives weights that carry torchvision's names those of timm, where the two differ.
     """
 
-    build: Callable[..., nn.Module]
+    build: Builder
     taps: Callable[[nn.Module], Sequence[Tap]]
     timm_name: str
-    adjust: Callable[[nn.Module, int], None] = lambda network, input_size: None
-    timm_names: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda state: state
+    adjust: Adjustment
+    timm_names: Renaming
+
+
+ARCHITECTURES: dict[str, Architecture] = {}
+
+
+def architecture(
+    taps: Callable[[nn.Module], Sequence[Tap]],
+    timm_name: str,
+    adjust: Adjustment = lambda network, input_size: None,
+    timm_names: Renaming = lambda state: state,
+) -> Callable[[Builder], Builder]:
+    """Register a builder as the architecture of the function's name; the arguments are those of `Architecture`.
+
+    Its first argument is the number of classes, the others are the options of the config. They, and of `blocks` the
+    number of stages, are read from this file, not imported, when a config is checked
+    (perturbflow/planning/declarations.py).
+    """
+
+    def register(build: Builder) -> Builder:
+        ARCHITECTURES[build.__name__] = Architecture(build, taps, timm_name, adjust, timm_names)
+        return build
+
+    return register
 
 
 def _scaled(channels: Sequence[int], width: float) -> list[int]:
     return [max(8, round(count * width / 8) * 8) for count in channels]
-
-
-def _resnet18(n_classes: int, blocks: Sequence[int] = (2, 2, 2, 2), width: float = 1.0) -> nn.Module:
-    return ResNet(
-        BasicBlock,
-        tuple(blocks),
-        num_classes=n_classes,
-        channels=tuple(_scaled((64, 128, 256, 512), width)),
-    )
 
 
 def _resnet18_taps(network: nn.Module) -> list[Tap]:
@@ -61,13 +79,14 @@ def _resnet18_taps(network: nn.Module) -> list[Tap]:
     ]
 
 
-def _resnetv2_50(n_classes: int, blocks: Sequence[int] = (3, 4, 6, 3), width: float = 1.0) -> nn.Module:
-    return timm.create_model(
-        "resnetv2_50",
+@architecture(taps=_resnet18_taps, timm_name="resnet18")
+def resnet18(n_classes: int, blocks: Sequence[int] = (2, 2, 2, 2), width: float = 1.0) -> nn.Module:
+    """ResNet-18. blocks: of each stage. width: factor on the channels."""
+    return ResNet(
+        BasicBlock,
+        tuple(blocks),
         num_classes=n_classes,
-        layers=list(blocks),
-        channels=tuple(_scaled((256, 512, 1024, 2048), width)),
-        stem_chs=_scaled((64,), width)[0],
+        channels=tuple(_scaled((64, 128, 256, 512), width)),
     )
 
 
@@ -87,18 +106,16 @@ def _resnetv2_50_taps(network: Any) -> list[Tap]:
     ]
 
 
-def _vgg19(n_classes: int, width: float = 1.0, batch_norm: bool = False) -> nn.Module:
-    configuration = [entry if entry == "M" else _scaled((entry,), width)[0] for entry in vgg_configurations["vgg19"]]
-    network = VGG(configuration, num_classes=n_classes, norm_layer=nn.BatchNorm2d if batch_norm else None)
-    if width != 1:
-        # timm fixes the hidden layers at 4096 units, which would be most of a narrow network.
-        hidden = _scaled((4096,), width)[0]
-        convolution = next(m for m in reversed(list(network.features)) if isinstance(m, nn.Conv2d))
-        network.pre_logits = ConvMlp(convolution.out_channels, hidden, 7, drop_rate=0.0)
-        network.head_hidden_size = hidden
-        network.head = ClassifierHead(hidden, n_classes)
-        network._initialize_weights()
-    return network
+@architecture(taps=_resnetv2_50_taps, timm_name="resnetv2_50")
+def resnetv2_50(n_classes: int, blocks: Sequence[int] = (3, 4, 6, 3), width: float = 1.0) -> nn.Module:
+    """ResNet V2-50. blocks: of each stage. width: factor on the channels."""
+    return timm.create_model(
+        "resnetv2_50",
+        num_classes=n_classes,
+        layers=list(blocks),
+        channels=tuple(_scaled((256, 512, 1024, 2048), width)),
+        stem_chs=_scaled((64,), width)[0],
+    )
 
 
 def _vgg19_taps(network: Any) -> list[Tap]:
@@ -113,17 +130,20 @@ def _vgg19_taps(network: Any) -> list[Tap]:
     ]
 
 
-def _senet154(n_classes: int, blocks: Sequence[int] = (3, 8, 36, 3), bottleneck: bool = True) -> nn.Module:
-    if bottleneck:
-        return timm.create_model("legacy_senet154", num_classes=n_classes, layers=tuple(blocks))
-    return SENet(
-        SEResNetBlock,
-        tuple(blocks),
-        groups=1,
-        reduction=16,
-        input_3x3=True,
-        num_classes=n_classes,
-    )
+@architecture(taps=_vgg19_taps, timm_name="vgg19", timm_names=timm_names_of_vgg)
+def vgg19(n_classes: int, width: float = 1.0, batch_norm: bool = False) -> nn.Module:
+    """VGG-19. width: factor on the channels and hidden units. batch_norm: after each convolution."""
+    configuration = [entry if entry == "M" else _scaled((entry,), width)[0] for entry in vgg_configurations["vgg19"]]
+    network = VGG(configuration, num_classes=n_classes, norm_layer=nn.BatchNorm2d if batch_norm else None)
+    if width != 1:
+        # timm fixes the hidden layers at 4096 units, which would be most of a narrow network.
+        hidden = _scaled((4096,), width)[0]
+        convolution = next(m for m in reversed(list(network.features)) if isinstance(m, nn.Conv2d))
+        network.pre_logits = ConvMlp(convolution.out_channels, hidden, 7, drop_rate=0.0)
+        network.head_hidden_size = hidden
+        network.head = ClassifierHead(hidden, n_classes)
+        network._initialize_weights()
+    return network
 
 
 def _senet154_taps(network: Any) -> list[Tap]:
@@ -135,13 +155,19 @@ def _senet154_taps(network: Any) -> list[Tap]:
     ]
 
 
-def _inception_resnet_v2(n_classes: int, blocks: Sequence[int] = (10, 20, 9)) -> nn.Module:
-    network = InceptionResnetV2(num_classes=n_classes)
-    if any(count > full for count, full in zip(blocks, (10, 20, 9), strict=True)):
-        raise ValueError(f"inception_resnet_v2 has 10, 20 and 9 blocks; blocks can lower them, got {list(blocks)}")
-    for repeat, count in zip(("repeat", "repeat_1", "repeat_2"), blocks, strict=True):
-        setattr(network, repeat, getattr(network, repeat)[:count])
-    return network
+@architecture(taps=_senet154_taps, timm_name="legacy_senet154")
+def senet154(n_classes: int, blocks: Sequence[int] = (3, 8, 36, 3), bottleneck: bool = True) -> nn.Module:
+    """SENet-154. blocks: of each stage. bottleneck: false for the smaller blocks of two convolutions."""
+    if bottleneck:
+        return timm.create_model("legacy_senet154", num_classes=n_classes, layers=tuple(blocks))
+    return SENet(
+        SEResNetBlock,
+        tuple(blocks),
+        groups=1,
+        reduction=16,
+        input_3x3=True,
+        num_classes=n_classes,
+    )
 
 
 def _unstride_inception_resnet_v2(network: Any, input_size: int) -> None:
@@ -169,10 +195,15 @@ def _inception_resnet_v2_taps(network: Any) -> list[Tap]:
     ]
 
 
-def _densenet201(n_classes: int, blocks: Sequence[int] = (6, 12, 48, 32), width: float = 1.0) -> nn.Module:
-    return timm.create_model(
-        "densenet201", num_classes=n_classes, growth_rate=round(32 * width), block_config=tuple(blocks)
-    )
+@architecture(taps=_inception_resnet_v2_taps, timm_name="inception_resnet_v2", adjust=_unstride_inception_resnet_v2)
+def inception_resnet_v2(n_classes: int, blocks: Sequence[int] = (10, 20, 9)) -> nn.Module:
+    """Inception-ResNet V2. blocks: of each kind; raises ValueError for more than 10, 20 or 9."""
+    network = InceptionResnetV2(num_classes=n_classes)
+    if any(count > full for count, full in zip(blocks, (10, 20, 9), strict=True)):
+        raise ValueError(f"inception_resnet_v2 has 10, 20 and 9 blocks; blocks can lower them, got {list(blocks)}")
+    for repeat, count in zip(("repeat", "repeat_1", "repeat_2"), blocks, strict=True):
+        setattr(network, repeat, getattr(network, repeat)[:count])
+    return network
 
 
 def _densenet201_taps(network: Any) -> list[Tap]:
@@ -196,6 +227,14 @@ def _densenet201_taps(network: Any) -> list[Tap]:
     ]
 
 
+@architecture(taps=_densenet201_taps, timm_name="densenet201", timm_names=timm_names_of_densenet)
+def densenet201(n_classes: int, blocks: Sequence[int] = (6, 12, 48, 32), width: float = 1.0) -> nn.Module:
+    """DenseNet-201. blocks: layers of each dense block. width: factor on the growth rate."""
+    return timm.create_model(
+        "densenet201", num_classes=n_classes, growth_rate=round(32 * width), block_config=tuple(blocks)
+    )
+
+
 def _fc_to_conv(network: Any, input_size: int) -> None:
     """Average pooling and FC become one convolution over the whole last map, 4x4 at 128 px (Section 4 of the paper)."""
     side = -(-input_size // 4) // 8  # the stem halves twice, rounding up; the transitions three times, rounding down
@@ -204,32 +243,30 @@ def _fc_to_conv(network: Any, input_size: int) -> None:
     network.classifier = nn.Sequential(OrderedDict(conv=convolution, flatten=nn.Flatten()))
 
 
+def _densenet201_conv_taps(network: Any) -> list[Tap]:
+    return [*_densenet201_taps(network)[:-1], Tap("1 conv", "classifier")]
+
+
+@architecture(
+    taps=_densenet201_conv_taps, timm_name="densenet201", adjust=_fc_to_conv, timm_names=timm_names_of_densenet
+)
+def densenet201_conv(n_classes: int, blocks: Sequence[int] = (6, 12, 48, 32), width: float = 1.0) -> nn.Module:
+    """`densenet201` with a convolution for its pooling and FC (Section 4 of the paper)."""
+    return densenet201(n_classes, blocks, width)
+
+
 def _prelu_after_fc(network: Any, input_size: int) -> None:
     """A PReLU of slope 0.25 after the FC (Section 4 of the paper)."""
     network.classifier = nn.Sequential(OrderedDict(fc=network.classifier, prelu=nn.PReLU(init=0.25)))
-
-
-def _densenet201_conv_taps(network: Any) -> list[Tap]:
-    return [*_densenet201_taps(network)[:-1], Tap("1 conv", "classifier")]
 
 
 def _densenet201_prelu_taps(network: Any) -> list[Tap]:
     return [*_densenet201_taps(network)[:-1], Tap("1 pool, 1 FC, 1 PReLU", "classifier")]
 
 
-ARCHITECTURES: dict[str, Architecture] = {
-    "resnet18": Architecture(_resnet18, _resnet18_taps, "resnet18"),
-    "resnetv2_50": Architecture(_resnetv2_50, _resnetv2_50_taps, "resnetv2_50"),
-    "vgg19": Architecture(_vgg19, _vgg19_taps, "vgg19", timm_names=timm_names_of_vgg),
-    "senet154": Architecture(_senet154, _senet154_taps, "legacy_senet154"),
-    "inception_resnet_v2": Architecture(
-        _inception_resnet_v2, _inception_resnet_v2_taps, "inception_resnet_v2", _unstride_inception_resnet_v2
-    ),
-    "densenet201": Architecture(_densenet201, _densenet201_taps, "densenet201", timm_names=timm_names_of_densenet),
-    "densenet201_conv": Architecture(
-        _densenet201, _densenet201_conv_taps, "densenet201", _fc_to_conv, timm_names_of_densenet
-    ),
-    "densenet201_prelu": Architecture(
-        _densenet201, _densenet201_prelu_taps, "densenet201", _prelu_after_fc, timm_names_of_densenet
-    ),
-}
+@architecture(
+    taps=_densenet201_prelu_taps, timm_name="densenet201", adjust=_prelu_after_fc, timm_names=timm_names_of_densenet
+)
+def densenet201_prelu(n_classes: int, blocks: Sequence[int] = (6, 12, 48, 32), width: float = 1.0) -> nn.Module:
+    """`densenet201` with a PReLU after its FC (Section 4 of the paper)."""
+    return densenet201(n_classes, blocks, width)

@@ -10,7 +10,8 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from perturbflow.planning.config import ARCHITECTURE_OPTIONS, CONTROLS, OWN_ATTACKS
+from perturbflow.planning.config import CONTROLS, OWN_ATTACKS
+from perturbflow.planning.declarations import architectures
 
 N_CLASSES = 10
 """Classes of the networks that are made to be looked at; those of the data are not known before it is there."""
@@ -37,7 +38,7 @@ def _own_classifiers(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {
         name: settings
         for name, settings in config["classifiers"].items()
-        if settings["architecture"] not in ARCHITECTURE_OPTIONS or settings["taps"] is not None
+        if settings["architecture"] not in architectures() or settings["taps"] is not None
     }
 
 
@@ -56,7 +57,6 @@ def _foolbox_sets(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def _classifier(settings: Mapping[str, Any]) -> Iterator[str]:
     import torch
 
-    from perturbflow.classifiers.architectures import ARCHITECTURES
     from perturbflow.classifiers.building import build_classifier, timm_config
 
     def build() -> None:
@@ -70,7 +70,7 @@ def _classifier(settings: Mapping[str, Any]) -> Iterator[str]:
         )
 
     try:
-        if ":" not in settings["architecture"] and settings["architecture"] not in ARCHITECTURES:
+        if ":" not in settings["architecture"] and settings["architecture"] not in architectures():
             timm_config(settings["architecture"], settings["weights"])
         try:
             with torch.device("meta"):

@@ -23,7 +23,7 @@ import jsonschema
 import yaml
 
 from perturbflow.data.sources import SOURCES
-from perturbflow.planning.declarations import metric_names
+from perturbflow.planning.declarations import architectures, metric_names
 
 SCHEMA_FILE = Path(__file__).parents[2] / "config" / "schema.yaml"
 
@@ -33,29 +33,6 @@ FIGURE_DENOISERS = 5
 
 OWN_ATTACKS = {"fgsm", "ifgsm", "mifgsm"}
 CONTROLS = {"sign_noise", "gaussian_noise"}
-
-# What each architecture's builder in classifiers.py takes. A test holds the two together; importing the builders
-# would cost every dry run the import of torch.
-ARCHITECTURE_OPTIONS = {
-    "resnet18": {"blocks", "width"},
-    "resnetv2_50": {"blocks", "width"},
-    "vgg19": {"width", "batch_norm"},
-    "senet154": {"blocks", "bottleneck"},
-    "inception_resnet_v2": {"blocks"},
-    "densenet201": {"blocks", "width"},
-    "densenet201_conv": {"blocks", "width"},
-    "densenet201_prelu": {"blocks", "width"},
-}
-# Where an architecture takes `blocks`: its number of stages.
-ARCHITECTURE_STAGES = {
-    "resnet18": 4,
-    "resnetv2_50": 4,
-    "senet154": 4,
-    "inception_resnet_v2": 3,
-    "densenet201": 4,
-    "densenet201_conv": 4,
-    "densenet201_prelu": 4,
-}
 
 KeyPath = tuple[str | int, ...]
 
@@ -170,15 +147,15 @@ def _network_mistakes(classifier: Mapping[str, Any]) -> Iterator[str]:
         return
     if ":" in architecture and classifier["weights"] == "imagenet":
         yield "weights: an imported network has no ImageNet weights of its own; give a file or none"
-    if architecture not in ARCHITECTURE_OPTIONS:
+    declared = architectures().get(architecture)
+    if declared is None:
         return
-    taken = ARCHITECTURE_OPTIONS[architecture]
     for option in options:
-        if option not in taken:
-            yield f"options.{option}: {architecture} has no such option; {_nearest(option, sorted(taken))}"
-    blocks, stages = options.get("blocks"), ARCHITECTURE_STAGES.get(architecture)
-    if isinstance(blocks, list) and stages and len(blocks) != stages:
-        yield f"options.blocks: {architecture} has {stages} stages, got {len(blocks)} numbers"
+        if option not in declared.options:
+            yield f"options.{option}: {architecture} has no such option; {_nearest(option, sorted(declared.options))}"
+    blocks, n_stages = options.get("blocks"), declared.n_stages
+    if isinstance(blocks, list) and n_stages and len(blocks) != n_stages:
+        yield f"options.blocks: {architecture} has {n_stages} stages, got {len(blocks)} numbers"
     if options and classifier["weights"] == "imagenet":
         yield "weights: ImageNet weights do not fit a network changed by options; write none, or remove the options"
 
@@ -338,7 +315,7 @@ def _schema_mistakes(config: Any) -> Iterator[str]:
 
 
 def _is_of_registry(config: Any, classifier: str | int) -> bool:
-    return str(_mapping(config["classifiers"][classifier]).get("architecture")) in ARCHITECTURE_OPTIONS
+    return str(_mapping(config["classifiers"][classifier]).get("architecture")) in architectures()
 
 
 # ---- Messages

@@ -14,12 +14,43 @@ METRICS_FILE = PACKAGE / "measuring" / "metrics.py"
 METRIC_DECORATORS = {"metric", "tap_to_tap", "set_metric"}
 ATTACKS_FILE = PACKAGE / "attacks" / "gradient_sign.py"
 BASE_OF_ATTACKS = "GradientSignAttack"
+ARCHITECTURES_FILE = PACKAGE / "classifiers" / "architectures.py"
 
 
 @cache
 def metric_names() -> tuple[str, ...]:
     """Names of the metrics: the functions that metrics.py decorates as such."""
-    return tuple(node.name for node, _ in _decorated(METRICS_FILE, METRIC_DECORATORS))
+    return tuple(node.name for node in _decorated(METRICS_FILE, METRIC_DECORATORS))
+
+
+# ---- Architectures
+
+
+@dataclass(frozen=True)
+class ArchitectureDeclaration:
+    """What the builder of a classifier takes.
+
+    options: keyword arguments. n_stages: how many numbers `blocks` has; None where it is no option.
+    """
+
+    options: tuple[str, ...]
+    n_stages: int | None
+
+
+@cache
+def architectures(file: Path = ARCHITECTURES_FILE) -> dict[str, ArchitectureDeclaration]:
+    """The classifiers of the registry, by their names in the config.
+
+    Raises ValueError, naming the builder, where the default of `blocks` is not written out.
+    """
+    found = {}
+    for node in _decorated(file, {"architecture"}):
+        _, *options = [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
+        defaults = dict(zip(reversed(node.args.args), reversed(node.args.defaults), strict=False))
+        blocks = next((value for argument, value in defaults.items() if argument.arg == "blocks"), None)
+        n_stages = None if blocks is None else len(_value(blocks, f"blocks of {node.name}"))
+        found[node.name] = ArchitectureDeclaration(tuple(options), n_stages)
+    return found
 
 
 # ---- Attacks
@@ -87,13 +118,13 @@ def _tree(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
 
 
-def _decorated(file: Path, decorators: set[str]) -> Iterator[tuple[ast.FunctionDef, ast.expr]]:
+def _decorated(file: Path, decorators: set[str]) -> Iterator[ast.FunctionDef]:
     """The functions of a file that one of the decorators, with or without arguments, stands above."""
     for node in _tree(file).body:
         if isinstance(node, ast.FunctionDef):
             for mark in node.decorator_list:
                 if getattr(mark.func if isinstance(mark, ast.Call) else mark, "id", None) in decorators:
-                    yield node, mark
+                    yield node
 
 
 def _value(node: ast.expr, what: str) -> Any:

@@ -7,11 +7,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
+from perturbflow.classifiers import building
 from perturbflow.data import sources
 from perturbflow.data.sources import list_splits
 from perturbflow.planning import passes
-from perturbflow.planning.declarations import attacks
+from perturbflow.planning.costs import CLASSIFIERS, classifier_costs
+from perturbflow.planning.declarations import ArchitectureDeclaration, architectures, attacks
 from perturbflow.planning.image_counts import source_images
 from tests.unit.planning.test_passes import CASES, N_IMAGES, passes_of_a_run, settings_of
 
@@ -23,7 +26,7 @@ GUIDE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 def extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
     """The module that a section of the guide is about, with the example at its end."""
     section = GUIDE.split(f"\n## {request.param}\n")[1].split("\n## ")[0]
-    (path,) = set(re.findall(r"`(perturbflow/[a-z_/]+\.py)`", section))
+    path = re.findall(r"`(perturbflow/[a-z_/]+\.py)`", section)[0]
     (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     file = tmp_path / Path(path).name
     file.write_text((ROOT / path).read_text(encoding="utf-8") + "\n\n" + example, encoding="utf-8")
@@ -64,3 +67,21 @@ def test_the_attack_is_counted_as_it_runs(extended: ModuleType, monkeypatch: pyt
         counted = passes_of_a_run(extended.ATTACKS["smoothed_fgsm"], settings)
         assert (gradients.n_images, judged.n_images) == counted
         assert counted[0] == 3 * 4 * N_IMAGES
+
+
+@pytest.mark.parametrize("extended", ["A classifier"], indirect=True)
+def test_the_classifier_is_built_and_its_options_are_known(
+    extended: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = architectures(Path(extended.__file__))["wide_resnet50_2"]
+    assert declared == ArchitectureDeclaration(("blocks",), 4)
+    monkeypatch.setattr(building, "ARCHITECTURES", extended.ARCHITECTURES)
+    with torch.device("meta"):
+        classifier = building.build_classifier("wide_resnet50_2", 10, 64, options={"blocks": [1, 1, 1, 2]}).eval()
+        seen = []
+        with classifier.observed(lambda position, feature_map: seen.append(tuple(feature_map.shape))):
+            classifier(torch.empty(2, 3, 64, 64))
+    assert [tap.layer for tap in classifier.taps] == ["1 conv", "2 bottlenecks", "1 FC"]
+    assert seen == [(2, 64, 32, 32), (2, 2048, 2, 2), (2, 10)]
+    settings = {"architecture": "wide_resnet50_2", "options": {}, "input_size": 128, "taps": None}
+    assert classifier_costs(settings).gflop == max(one.gflop for one in CLASSIFIERS.values())

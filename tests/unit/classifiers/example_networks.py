@@ -8,6 +8,7 @@ import torch
 from perturbflow.classifiers.architectures import ARCHITECTURES
 from perturbflow.classifiers.building import build_classifier
 
+# One without an entry is tested at its full size.
 SHRUNKEN = {
     "resnet18": {"blocks": [1, 1, 1, 1], "width": 0.25},
     "resnetv2_50": {"blocks": [1, 1, 1, 1], "width": 0.25},
@@ -43,7 +44,7 @@ def full_size(name, input_size=128):
 
 def shrunken(name, n_classes=10, input_size=64, seed=0, **options):
     torch.manual_seed(seed)
-    return build_classifier(name, n_classes, input_size, options=SHRUNKEN[name] | options).eval()
+    return build_classifier(name, n_classes, input_size, options=SHRUNKEN.get(name, {}) | options).eval()
 
 
 @functools.cache

@@ -189,7 +189,7 @@ def test_a_saved_classifier_is_loaded_with_equal_logits(name, tmp_path):
     classifier = copy.deepcopy(shared(name)).train()
     with torch.no_grad():
         classifier(random_pixels(4))  # so that the statistics of batch normalisation are not those of a new network
-    options = {"architecture": name, "n_classes": 10, "input_size": 64, "options": SHRUNKEN[name]}
+    options = {"architecture": name, "n_classes": 10, "input_size": 64, "options": SHRUNKEN.get(name, {})}
     save_classifier(tmp_path / "checkpoint.pt", classifier, options | {"class_names": ["a", "b"], "git_commit": "x"})
     loaded = load_classifier(tmp_path / "checkpoint.pt", CPU)
     assert not loaded.training

@@ -89,8 +89,8 @@ def test_weights_of_the_plain_densenet201_get_a_new_last_layer(tmp_path, name):
     plain = shared("densenet201").network.state_dict()
     torch.save(plain, tmp_path / "plain.pth")
     torch.manual_seed(99)
-    fresh = build_classifier(name, 10, 32, options=SHRUNKEN[name]).network.state_dict()
-    ours = from_file(tmp_path / "plain.pth", 10, name, **SHRUNKEN[name]).network.state_dict()
+    fresh = build_classifier(name, 10, 32, options=SHRUNKEN.get(name, {})).network.state_dict()
+    ours = from_file(tmp_path / "plain.pth", 10, name, **SHRUNKEN.get(name, {})).network.state_dict()
     for key, value in ours.items():
         assert torch.equal(value, fresh[key] if key.startswith("classifier.") else plain[key]), key
 
@@ -98,9 +98,9 @@ def test_weights_of_the_plain_densenet201_get_a_new_last_layer(tmp_path, name):
 @pytest.mark.parametrize("name", MODIFIED)
 def test_weights_of_a_modified_network_are_taken_with_their_last_layer(tmp_path, name):
     classifier = shrunken(name, 10, 32, seed=3)
-    options = {"architecture": name, "n_classes": 10, "input_size": 32, "options": SHRUNKEN[name]}
+    options = {"architecture": name, "n_classes": 10, "input_size": 32, "options": SHRUNKEN.get(name, {})}
     save_classifier(tmp_path / "own.pt", classifier, options)
-    ours = from_file(tmp_path / "own.pt", 10, name, **SHRUNKEN[name]).network.state_dict()
+    ours = from_file(tmp_path / "own.pt", 10, name, **SHRUNKEN.get(name, {})).network.state_dict()
     for key, value in classifier.network.state_dict().items():
         assert torch.equal(ours[key], value), key
 

@@ -13,15 +13,13 @@ import pytest
 import yaml
 
 from perturbflow.planning.config import (
-    ARCHITECTURE_OPTIONS,
-    ARCHITECTURE_STAGES,
     ConfigError,
     dereference,
     load_schema,
     merge,
     resolve_config,
 )
-from perturbflow.planning.declarations import metric_names
+from perturbflow.planning.declarations import architectures, metric_names
 from tests.inputs import load_config
 
 ROOT = Path(__file__).parents[3]
@@ -472,11 +470,12 @@ def test_the_page_names_every_key() -> None:
 def test_architectures_and_options_are_those_of_the_builders() -> None:
     from perturbflow.classifiers.architectures import ARCHITECTURES
 
-    builders = {name: inspect.signature(entry.build).parameters for name, entry in ARCHITECTURES.items()}
-
-    assert {name: set(list(parameters)[1:]) for name, parameters in builders.items()} == ARCHITECTURE_OPTIONS
-    stages = {name: len(p["blocks"].default) for name, p in builders.items() if "blocks" in p}
-    assert stages == ARCHITECTURE_STAGES
+    assert list(architectures()) == list(ARCHITECTURES)
+    for name, declared in architectures().items():
+        (n_classes, _), *options = inspect.signature(ARCHITECTURES[name].build).parameters.items()
+        assert n_classes == "n_classes"
+        assert declared.options == tuple(option for option, _ in options)
+        assert declared.n_stages == next((len(one.default) for option, one in options if option == "blocks"), None)
     description = schema_parts(load_schema())["schema.classifiers.additionalProperties.architecture"]["description"]
     assert [name for name in ARCHITECTURES if f"`{name}`" not in description] == []
 

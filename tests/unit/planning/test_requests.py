@@ -13,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from perturbflow.classifiers.architectures import ARCHITECTURES
 from perturbflow.classifiers.building import build_classifier
 from perturbflow.denoisers.networks import DENOISERS, build_denoiser
 from perturbflow.files.images import DataSplit, image_writer
@@ -106,7 +105,7 @@ def compare(table: NetworkCosts, real: NetworkCosts) -> None:
     assert table.live == pytest.approx(real.live, rel=0.05)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", costs_module.CLASSIFIERS)
 def test_the_table_of_classifiers_holds(name: str) -> None:
     with torch.device("meta"):
         network = build_classifier(name, 200, costs.CLASSIFIERS_INPUT_SIZE)
