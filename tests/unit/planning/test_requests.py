@@ -105,7 +105,7 @@ def compare(table: NetworkCosts, real: NetworkCosts) -> None:
     assert table.live == pytest.approx(real.live, rel=0.05)
 
 
-@pytest.mark.parametrize("name", costs_module.CLASSIFIERS)
+@pytest.mark.parametrize("name", costs.CLASSIFIERS)
 def test_the_table_of_classifiers_holds(name: str) -> None:
     with torch.device("meta"):
         network = build_classifier(name, 200, costs.CLASSIFIERS_INPUT_SIZE)
