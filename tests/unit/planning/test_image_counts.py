@@ -12,9 +12,10 @@ from perturbflow.data import sources
 from perturbflow.data.image_list import ImageList
 from perturbflow.data.sources import SOURCES, ClassSizes, Source, data_slice, list_splits
 from perturbflow.data.tree import Tree
-from perturbflow.planning.config import ConfigError, load_config, resolve_config
+from perturbflow.planning.config import ConfigError, resolve_config
 from perturbflow.planning.image_counts import count_images, source_images
 from perturbflow.planning.requests import START_SECONDS, job_of
+from tests.inputs import load_config
 
 ROOT = Path(__file__).parents[3]
 N_CLASSES, N_TRAIN, N_VAL = 3, 4, 2
