@@ -34,13 +34,14 @@ from perturbflow.denoisers.denoised_set import denoise_to_file
 from perturbflow.denoisers.networks import build_denoiser, load_denoiser, save_denoiser
 from perturbflow.denoisers.training import train_denoiser
 from perturbflow.figures.page import WIDTH, inch_axes
-from perturbflow.figures.style import GREY, PALETTE, STYLE, save_figure
+from perturbflow.figures.style import GREY, STYLE, save_figure
 from perturbflow.files.images import Array, image_writer, open_images, read_columns, read_split
 from perturbflow.files.provenance import artifact_attributes
 from perturbflow.machine.devices import prepare
 from perturbflow.measuring.mse import mean_squared_errors
 from perturbflow.measuring.propagation import layer_distances
 from perturbflow.training import Resumable
+from perturbflow.vocabulary import PALETTE
 
 ROUNDS = 3
 MOST_ROUNDS = 10

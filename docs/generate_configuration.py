@@ -1,21 +1,25 @@
-"""Write docs/configuration.md from config/schema.yaml: `make docs`."""
+"""Write docs/configuration.md from config/schema.yaml and perturbflow/vocabulary.py: `make docs`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parent.parent
-SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text(encoding="utf-8"))
-PAGE = ROOT / "docs" / "configuration.md"
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the package is not installed
+
+from perturbflow.planning.config import dereference, load_schema
+
+SCHEMA = load_schema()
+PAGE = Path(__file__).with_name("configuration.md")
 
 INTRODUCTION = """\
 # Configuration
 
-<!-- Written by `make docs` from config/schema.yaml; edit that file instead. -->
+<!-- Written by `make docs` from config/schema.yaml and perturbflow/vocabulary.py; edit these instead. -->
 
 A config file describes a whole study. `config/config.yaml` is the paper's, and runs by default;
 `snakemake --configfile mine.yaml` runs another one in its place, and `--config seed=1` changes a single top-level key.
@@ -31,16 +35,6 @@ for each entry of a list.
 
 KINDS = {"object": "mapping", "array": "list", "boolean": "true or false"}
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤"}
-
-
-def dereference(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A part of the schema with its `$ref` filled in; its own keywords win."""
-    if "$ref" not in schema:
-        return dict(schema)
-    target = SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")]
-    own_properties = {**target.get("properties", {}), **schema.get("properties", {})}
-    merged = {**dereference(target), **schema}
-    return {**merged, "properties": own_properties} if own_properties else merged
 
 
 def rows(path: str, schema: Mapping[str, Any], required: bool) -> Iterator[tuple[str, ...]]:
@@ -95,10 +89,8 @@ def sections() -> Iterator[str]:
         if key not in simple:
             (_, _, _, description), *below = rows(key, part, False)
             if key == "classifiers":
-                # Its other keys are those of classifier_defaults, told there.
-                below = [
-                    row for row in below if row[0] in ("`classifiers.<name>`", "`classifiers.<name>.architecture`")
-                ]
+                shared = SCHEMA["$defs"]["classifier"]["properties"]  # told in classifier_defaults
+                below = [row for row in below if not {*row[0].strip("`").split(".")[2:3]} & {*shared}]
             yield f"## {key}\n\n{description}\n"
             yield table([(f"`{path.removeprefix(f'`{key}.')}", *rest) for path, *rest in below])
 

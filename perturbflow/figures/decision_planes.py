@@ -18,15 +18,9 @@ from perturbflow.figures.page import (
     Sheet,
     text_width,
 )
-from perturbflow.figures.style import PALETTE, STROKES, STYLE, draw_frame_of, draw_line, draw_reference
-from perturbflow.results.reading import RAW, label, select
-
-_GEOMETRY = {
-    "along_share": "mean share along\nthe clean map",
-    "norm_change": "mean relative\nchange of the norm",
-    "angle": "mean angle to the\nclean map (degrees)",
-}
-"""The metrics of the geometry figure, from the top, and the words at their axes."""
+from perturbflow.figures.style import MARKERS, STROKES, STYLE, draw_frame_of, draw_line, draw_reference
+from perturbflow.results.reading import select
+from perturbflow.vocabulary import DECISION_PLANE_METRICS, METRICS, RAW, Labels
 
 _GEOMETRY_NOTE = (
     "Bands: 95% intervals of the means.",
@@ -34,7 +28,6 @@ _GEOMETRY_NOTE = (
     "5th to 95th percentile (thin); dashed: minus the mean clean margin.",
 )
 
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _PLOT = 1.2
 
 
@@ -45,6 +38,8 @@ def geometry_figure(
     classifier: str,
     adversarial_sets: Sequence[str],
     denoisers: Sequence[str],
+    colors: Mapping[str, str],
+    labels: Labels,
 ) -> Figure:
     """Figure 4 of the paper, measured: how perturbations lie to the clean map, layer by layer, and what they do.
 
@@ -55,55 +50,58 @@ def geometry_figure(
     dashed line is minus the mean margin of the clean images: a set whose mean lies below it has a negative mean margin.
 
     distances: rows of distances/<classifier>/<set>.csv with along_share, norm_change and angle; predictions: of
-    predictions/<classifier>/<set>.csv.gz. Raises MissingResultError for a line or column that they lack.
+    predictions/<classifier>/<set>.csv.gz. colors: of each set. Raises MissingResultError for a line or column that they
+    lack.
     """
     conditions = [RAW, *denoisers]
     pairs = [(name, condition) for name in adversarial_sets for condition in conditions]
     lines = {pair: _geometry_line(distances, classifier, *pair) for pair in pairs}
     margins = {pair: _margins(predictions, classifier, *pair) for pair in pairs}
-    looks = _set_looks(adversarial_sets)
+    looks = _set_looks(adversarial_sets, colors)
+    names = {name: labels.adversarial_set(name) for name in adversarial_sets}
     sheet = Sheet(
-        title=label(classifier),
+        title=labels.classifier(classifier),
         left=AXIS,
-        conditions=conditions,
+        conditions=[labels.condition(condition) for condition in conditions],
         line=lines[pairs[0]],
-        samples={label(name): look for name, look in looks.items()},
+        samples={names[name]: look for name, look in looks.items()},
         note=_GEOMETRY_NOTE,
     )
-    names = max(text_width(label(name)) for name in adversarial_sets) + 0.1
-    height = sheet.head + len(_GEOMETRY) * (_PLOT + GAP) + sheet.words + HEADING + _PLOT + names + MARGIN
+    upright = max(map(text_width, names.values())) + 0.1
+    height = sheet.head + len(DECISION_PLANE_METRICS) * (_PLOT + GAP) + sheet.words + HEADING + _PLOT + upright + MARGIN
     with mpl.rc_context(STYLE):
         figure, top = sheet.figure(height)
-        for number, (metric, words) in enumerate(_GEOMETRY.items()):
+        for number, metric in enumerate(DECISION_PLANE_METRICS):
             top -= _PLOT
-            row = sheet.row(figure, top, _PLOT, words, titles=number == 0)
+            row = sheet.row(figure, top, _PLOT, METRICS[metric].short_axis, titles=number == 0)
             for condition, axes in zip(conditions, row, strict=True):
                 for name, look in looks.items():
                     draw_line(axes, lines[name, condition], metric, look)
                 draw_frame_of(axes, metric)
-                sheet.mark_positions(axes, "words" if number == len(_GEOMETRY) - 1 else "none")
+                sheet.mark_positions(axes, "words" if number == len(DECISION_PLANE_METRICS) - 1 else "none")
             top -= GAP
         top -= sheet.words + HEADING + _PLOT
         row = sheet.row(figure, top, _PLOT, "change of\nthe margin", titles=True)
         for condition, axes in zip(conditions, row, strict=True):
-            _draw_margins(axes, {name: margins[name, condition] for name in adversarial_sets}, looks)
+            _draw_margins(axes, {name: margins[name, condition] for name in adversarial_sets}, looks, names)
     return figure
 
 
-def _set_looks(adversarial_sets: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour and marker of each set; the stroke changes where these start anew."""
+def _set_looks(adversarial_sets: Sequence[str], colors: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each set; the stroke tells sets of one colour apart."""
+    strokes = {name: [one for one in adversarial_sets if colors[one] == colors[name]].index(name) for name in colors}
     return {
         name: {
-            "color": PALETTE[number % len(PALETTE)],
-            "marker": _MARKERS[number % len(_MARKERS)],
-            "linestyle": STROKES[number // len(PALETTE) % len(STROKES)][0],
+            "color": colors[name],
+            "marker": MARKERS[number % len(MARKERS)],
+            "linestyle": STROKES[strokes[name] % len(STROKES)][0],
         }
         for number, name in enumerate(adversarial_sets)
     }
 
 
 def _geometry_line(distances: pd.DataFrame, classifier: str, adversarial_set: str, denoiser: str) -> pd.DataFrame:
-    values = [f"{metric}_{part}" for metric in _GEOMETRY for part in ("mean", "ci_low", "ci_high")]
+    values = [f"{metric}_{part}" for metric in DECISION_PLANE_METRICS for part in ("mean", "ci_low", "ci_high")]
     rows = select(
         distances,
         f"distances/{classifier}/{adversarial_set}.csv",
@@ -126,8 +124,13 @@ def _margins(predictions: pd.DataFrame, classifier: str, adversarial_set: str, d
     )
 
 
-def _draw_margins(axes: Axes, margins: Mapping[str, pd.DataFrame], looks: Mapping[str, Mapping[str, Any]]) -> None:
-    """The spread of each set's change of the margin, with the sets' names upright beneath."""
+def _draw_margins(
+    axes: Axes,
+    margins: Mapping[str, pd.DataFrame],
+    looks: Mapping[str, Mapping[str, Any]],
+    names: Mapping[str, str],
+) -> None:
+    """The spread of each set's change of the margin, with the sets' labels, `names`, upright beneath."""
     clean = pd.concat([rows["margin_clean"] for rows in margins.values()])
     draw_reference(axes, 0)
     draw_reference(axes, -clean.mean(), linestyle=(0, (4, 2)))
@@ -147,4 +150,4 @@ def _draw_margins(axes: Axes, margins: Mapping[str, pd.DataFrame], looks: Mappin
             markeredgecolor=color,
         )
     axes.set_xlim(-0.5, len(margins) - 0.5)
-    axes.set_xticks(range(len(margins)), [label(name) for name in margins], rotation=90)
+    axes.set_xticks(range(len(margins)), [names[name] for name in margins], rotation=90)

@@ -11,7 +11,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from perturbflow.figures.decision_planes import _MARKERS
 from perturbflow.figures.page import (
     AXIS,
     GAP,
@@ -22,8 +21,9 @@ from perturbflow.figures.page import (
     inch_text,
     text_width,
 )
-from perturbflow.figures.style import STROKES, STYLE, draw_band, draw_reference
-from perturbflow.results.reading import RAW, MissingResultError, label, select
+from perturbflow.figures.style import MARKERS, STROKES, STYLE, draw_band, draw_reference
+from perturbflow.results.reading import MissingResultError, select
+from perturbflow.vocabulary import RAW, Labels
 
 _INTERVENTION_NOTE = (
     "At each layer in turn the pass goes on from the clean map plus a part of its perturbation. Bands: 95% intervals.",
@@ -41,6 +41,7 @@ def intervention_figure(
     classifier: str,
     adversarial_sets: Sequence[str],
     denoisers: Sequence[str],
+    labels: Labels,
 ) -> Figure:
     """Which part of the perturbation, at which layer, does the damage.
 
@@ -62,15 +63,16 @@ def intervention_figure(
     }
     looks = _part_looks(parts)
     sheet = Sheet(
-        title=label(classifier),
+        title=labels.classifier(classifier),
         left=HEADING + AXIS,
-        conditions=conditions,
+        conditions=[labels.condition(condition) for condition in conditions],
         line=outcomes[adversarial_sets[0], RAW].parts[parts[0]],
         samples={_part_words(part): look for part, look in looks.items()} | _REFERENCES,
         note=_INTERVENTION_NOTE,
     )
-    names = [text_width(label(name), size=8, weight="bold") for name in adversarial_sets]
-    plot = max(_SMALL_PLOT, (max(names) - GAP) / 2)
+    names = [labels.adversarial_set(name) for name in adversarial_sets]
+    longest = max(text_width(name, size=8, weight="bold") for name in names)
+    plot = max(_SMALL_PLOT, (longest - GAP) / 2)
     block = 2 * plot + GAP + NUMBERS + HEADING
     height = sheet.head - HEADING + len(adversarial_sets) * block + sheet.words - NUMBERS
     with mpl.rc_context(STYLE):
@@ -78,7 +80,7 @@ def intervention_figure(
         drawn: dict[str, Axes] = {}
         for number, name in enumerate(adversarial_sets):
             upright = {"rotation": 90, "ha": "center", "va": "center", "weight": "bold", "size": 8}
-            inch_text(figure, MARGIN + HEADING / 2, top - plot - GAP / 2, label(name), **upright)
+            inch_text(figure, MARGIN + HEADING / 2, top - plot - GAP / 2, names[number], **upright)
             for value, words, unit in _INTERVENTION_ROWS:
                 top -= plot
                 row = sheet.row(figure, top, plot, words, titles=value == "top1", sharey=drawn.get(value))
@@ -123,7 +125,7 @@ def _part_looks(parts: Sequence[_Part]) -> dict[_Part, dict[str, Any]]:
         looks[name, fraction] = {
             "color": color,
             "linestyle": stroke[0],
-            "marker": _MARKERS[number % len(_MARKERS)],
+            "marker": MARKERS[number % len(MARKERS)],
         }
     return looks
 

@@ -17,7 +17,6 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
 from perturbflow.figures.style import GREY, STYLE
-from perturbflow.results.reading import condition_label
 
 # Inches.
 WIDTH = 7.0
@@ -146,7 +145,8 @@ _PITCH = 0.125  # least distance of two upright words
 class Sheet:
     """A figure whose columns are conditions and whose rows share their axes; sizes in inches.
 
-    left: from the figure's edge to the panels. line: rows with the positions and layers. samples: of the key.
+    conditions: what they are called. left: from the figure's edge to the panels. line: rows with the positions and
+    layers. samples: of the key.
     """
 
     title: str
@@ -161,7 +161,7 @@ class Sheet:
         """Width of a panel: its share of the figure, or what positions, samples and title need."""
         n_columns = len(self.conditions)
         share = (WIDTH - self.left - MARGIN + GAP) / n_columns - GAP
-        titles = max(text_width(condition_label(name), size=8, weight="bold") for name in self.conditions)
+        titles = max(text_width(condition, size=8, weight="bold") for condition in self.conditions)
         return max(share, _PANEL, _PITCH * len(self.line), _PITCH * len(self.samples), titles)
 
     @property
@@ -220,7 +220,7 @@ class Sheet:
             axes = inch_axes(figure, left, bottom, self.panel, height, sharey=row[0] if row else sharey)
             axes.tick_params(labelleft=not row)
             if titles:
-                axes.set_title(condition_label(condition))
+                axes.set_title(condition)
             row.append(axes)
         middle = bottom + height / 2
         inch_text(

@@ -39,10 +39,9 @@ from perturbflow.figures.style import (
     TooManyLinesError,
     draw_frame_of,
     draw_line,
-    set_colors,
-    wording_of,
 )
-from perturbflow.results.reading import RAW, condition_label, label, select
+from perturbflow.results.reading import select
+from perturbflow.vocabulary import RAW, Labels, metric_named
 
 # Inches.
 _PLOT_HEIGHT = 1.6
@@ -72,7 +71,8 @@ def propagation_figure(
     classifiers: Sequence[str],
     adversarial_sets: Sequence[str],
     denoisers: Sequence[str],
-    colors: Mapping[str, str] | None = None,
+    colors: Mapping[str, str],
+    labels: Labels,
 ) -> Figure:
     """Each metric at each observed position of each classifier: mean over the images and its 95% interval.
 
@@ -80,20 +80,19 @@ def propagation_figure(
     (both metrics) a panel a metric of one classifier.
 
     distances: rows of distances/<classifier>/<set>.csv, with classifier, adversarial_set, denoiser, position,
-    layer, and <metric>_mean, <metric>_ci_low and <metric>_ci_high of each metric. colors: colours of some or all
-    sets, in place of the palette's.
+    layer, and <metric>_mean, <metric>_ci_low and <metric>_ci_high of each metric. colors: of each
+    set.
 
     scale: of the axes of values, "log" (one range for all panels of a metric) or "linear" (a range a panel, since
     classifiers differ by orders of magnitude). With "log", a metric that may be negative, and shares and linear CKA,
     which lie in 0..1, stay linear; a metric with means of zero gets a scale that is linear from zero to the power
     of ten below the least other mean, and logarithmic from there ("symlog").
 
-    Raises MissingResultError for a line or column that the frame lacks, TooManyLinesError when lines run out of
-    looks.
+    Raises MissingResultError for a line or column that the frame lacks, TooManyLinesError when strokes run out.
     """
     looks = {
-        (name, condition): {"color": color, "linestyle": stroke, "marker": marker}
-        for name, color in set_colors(adversarial_sets, colors or {}).items()
+        (name, condition): {"color": colors[name], "linestyle": stroke, "marker": marker}
+        for name in adversarial_sets
         for condition, (stroke, marker) in _strokes([RAW, *denoisers]).items()
     }
     panels = [
@@ -101,10 +100,10 @@ def propagation_figure(
         for classifier in classifiers
         for metric in metrics
     ]
-    heading = wording_of(metrics[0]).long if len(metrics) == 1 else "values"
+    heading = metric_named(metrics[0]).long if len(metrics) == 1 else "values"
     last = {look: [panel.printed_last(look) for panel in panels] for look in looks}
-    legend = _Legend(f"{heading} at the last position", looks, last)
-    title = label(classifiers[0]) if len(classifiers) == 1 else ""
+    legend = _Legend(f"{heading} at the last position", looks, last, labels)
+    title = labels.classifier(classifiers[0]) if len(classifiers) == 1 else ""
     scales = {metric: _scale([panel for panel in panels if panel.metric == metric], scale) for metric in metrics}
     with mpl.rc_context(STYLE):
         figure, grid = _layout(panels, legend, title)
@@ -113,9 +112,9 @@ def propagation_figure(
             if axes is not first and scales[panel.metric]["value"] != "linear":
                 axes.sharey(first)
             panel.draw(axes, looks, scales[panel.metric])
-            axes.set_title(f"{_letter(number)}  {panel.title(len(classifiers), len(metrics))}")
+            axes.set_title(f"{_letter(number)}  {panel.title(labels, len(classifiers), len(metrics))}")
             if number % _PANELS_A_ROW == 0 or len(metrics) > 1:
-                axes.set_ylabel(wording_of(panel.metric).axis)
+                axes.set_ylabel(metric_named(panel.metric).axis)
         for axes in grid:
             _number_short_range(axes)
     return figure
@@ -170,16 +169,16 @@ class _Panel:
     def means(self) -> pd.Series[float]:
         return pd.concat([line[f"{self.metric}_mean"] for line in self.lines.values()])
 
-    def title(self, n_classifiers: int, n_metrics: int) -> str:
+    def title(self, labels: Labels, n_classifiers: int, n_metrics: int) -> str:
         """What tells it from the other panels."""
-        classifier, metric = label(self.classifier), wording_of(self.metric).title
+        classifier, metric = labels.classifier(self.classifier), metric_named(self.metric)
         if n_metrics == 1:
-            return classifier if n_classifiers > 1 else wording_of(self.metric).long
-        return metric if n_classifiers == 1 else f"{classifier}, {metric}"
+            return classifier if n_classifiers > 1 else metric.long
+        return metric.title if n_classifiers == 1 else f"{classifier}, {metric.title}"
 
     def printed_last(self, look: _Look) -> str:
         value = float(self.lines[look][f"{self.metric}_mean"].iloc[-1])
-        return _printed(value, wording_of(self.metric).decimals)
+        return _printed(value, metric_named(self.metric).decimals)
 
     def draw(self, axes: Axes, looks: Mapping[_Look, Mapping[str, Any]], scale: Mapping[str, Any]) -> None:
         axes.set_yscale(**scale)
@@ -195,7 +194,7 @@ class _Panel:
 def _scale(panels: Sequence[_Panel], scale: str) -> dict[str, Any]:
     """The scale of a metric's panels, in matplotlib's words."""
     means = pd.concat([panel.means for panel in panels])
-    if scale == "linear" or not wording_of(panels[0].metric).log or (means < 0).any() or not (means > 0).any():
+    if scale == "linear" or not metric_named(panels[0].metric).log or (means < 0).any() or not (means > 0).any():
         return {"value": "linear"}
     if (means == 0).any():
         return {"value": "symlog", "linthresh": 10.0 ** floor(log10(means[means > 0].min())), "linscale": 0.5}
@@ -238,6 +237,7 @@ class _Legend:
     heading: str
     looks: Mapping[_Look, Mapping[str, Any]]
     last: Mapping[_Look, Sequence[str]]
+    labels: Labels
     n_blocks: int = 1
     gap: float = 0.3
 
@@ -258,11 +258,11 @@ class _Legend:
 
     @property
     def sample_left(self) -> float:
-        return 0.06 + max(text_width(label(name)) for name, _ in self.looks)
+        return 0.06 + max(text_width(self.labels.adversarial_set(name)) for name, _ in self.looks)
 
     @property
     def first_column(self) -> float:
-        conditions = max(text_width(condition_label(condition)) for _, condition in self.looks)
+        conditions = max(text_width(self.labels.condition(condition)) for _, condition in self.looks)
         return self.sample_left + SAMPLE + 0.12 + conditions
 
     @property
@@ -297,10 +297,10 @@ class _Legend:
             if condition == RAW:
                 y -= 0.4 * ROW
                 inch_stroke(figure, [left, left + self.block], y + 0.7 * ROW, color=RULE, linewidth=0.5)
-                inch_text(figure, left, y, label(name))
+                inch_text(figure, left, y, self.labels.adversarial_set(name))
             start = left + self.sample_left
             inch_sample(figure, start, y, SAMPLE, self.looks[name, condition])
-            inch_text(figure, start + SAMPLE + 0.06, y, condition_label(condition))
+            inch_text(figure, start + SAMPLE + 0.06, y, self.labels.condition(condition))
             for right, value in zip(rights, self.last[name, condition], strict=True):
                 inch_text(figure, right, y, value, ha="right")
 

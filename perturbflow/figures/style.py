@@ -1,9 +1,8 @@
-"""The look of the figures: colours, strokes, fonts, the wording of the metrics, and how a figure becomes a file."""
+"""The look of the figures: strokes, markers, fonts, and how a figure becomes a file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-PALETTE = ("#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#000000", "#999999")
-"""Okabe and Ito's colours, distinct for colour-blind readers, with grey for their yellow, too pale a line on white.
-Adversarial sets take them in the config's order;
-neighbours are of one family, as the paper's sets are: FGSM blue, i-FGSM orange, mi-FGSM green."""
+from perturbflow.vocabulary import metric_named
 
 STROKES: tuple[tuple[Any, str], ...] = (
     ("-", "o"),
@@ -26,6 +22,8 @@ STROKES: tuple[tuple[Any, str], ...] = (
     ((0, (6, 1, 1, 1, 1, 1)), "P"),
 )
 """Line styles and markers, alike to no other in grey."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -61,63 +59,7 @@ RULE = "#cccccc"
 
 
 class TooManyLinesError(ValueError):
-    """More adversarial sets or denoisers than the figure has colours or line styles for."""
-
-
-@dataclass(frozen=True)
-class Wording:
-    """What the figures call a metric.
-
-    title: of a panel. axis: of the axis of its values. long: in the legend's heading. reference: where a line is
-    drawn for comparison. span: what the axis shows at least. log: may get a log scale; False where values may be
-    negative or are shares of a whole. decimals: of the printed values; None gives two significant digits.
-    """
-
-    title: str
-    axis: str
-    long: str
-    reference: float | None = None
-    span: tuple[float, float] | None = None
-    log: bool = True
-    decimals: int | None = None
-
-
-_WORDINGS = {
-    "normalized_euclidean": Wording("NE-D", "mean NE-D", "normalized Euclidean distance (NE-D)"),
-    "cosine": Wording("COS-D", "mean COS-D", "cosine distance (COS-D)"),
-    "relative_error": Wording("relative error", "mean relative error", "relative error"),
-    "along": Wording(
-        "part along clean", "mean part along clean map", "part along the clean map", reference=0, log=False
-    ),
-    "across": Wording("part across clean", "mean part across clean map", "part across the clean map"),
-    "along_share": Wording(
-        "share along clean", "mean share along clean map", "share along the clean map", span=(0, 1), log=False
-    ),
-    "norm_change": Wording(
-        "change of norm", "mean relative change of norm", "relative change of the norm", reference=0, log=False
-    ),
-    "angle": Wording("angle", "mean angle (degrees)", "angle to the clean map (degrees)"),
-    "gain": Wording("gain", "mean gain", "gain over the layer before", reference=1),
-    "linear_cka": Wording("linear CKA", "linear CKA", "linear CKA", span=(0, 1), log=False, decimals=3),
-}
-
-
-def wording_of(metric: str) -> Wording:
-    """What the figures call `metric`; one that they do not know is shown by its name."""
-    return _WORDINGS.get(metric, Wording(metric, f"mean {metric}", metric))
-
-
-def set_colors(adversarial_sets: Sequence[str], colors: Mapping[str, str]) -> dict[str, str]:
-    """A colour for each set: the one in `colors`, or the palette's next in turn.
-
-    A set keeps its palette colour when others are named. Raises TooManyLinesError when the palette runs out.
-    """
-    if without := [name for name in adversarial_sets[len(PALETTE) :] if name not in colors]:
-        raise TooManyLinesError(
-            f"{len(adversarial_sets)} adversarial sets, but {len(PALETTE)} default colours: name a colour of "
-            f"{', '.join(without)} under figures.<name>.colors, or fewer sets under figures.<name>.adversarial_sets."
-        )
-    return {name: colors.get(name, PALETTE[number % len(PALETTE)]) for number, name in enumerate(adversarial_sets)}
+    """More denoisers than the figure has line styles for."""
 
 
 def save_figure(figure: Figure, path: str | Path, format: str) -> None:
@@ -148,9 +90,9 @@ def draw_reference(axes: Axes, value: float, **look: Any) -> None:
 
 def draw_frame_of(axes: Axes, metric: str) -> None:
     """Draw the metric's reference, and let the axis show its span."""
-    wording = wording_of(metric)
-    if wording.reference is not None:
-        draw_reference(axes, wording.reference)
-    if wording.span is not None:
-        axes.update_datalim([(1, end) for end in wording.span])
+    shown = metric_named(metric)
+    if shown.reference is not None:
+        draw_reference(axes, shown.reference)
+    if shown.span is not None:
+        axes.update_datalim([(1, end) for end in shown.span])
         axes.autoscale_view()

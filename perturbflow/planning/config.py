@@ -5,6 +5,9 @@ config/schema.yaml describes the config. Beyond JSON Schema's own keywords it us
 `sum: <number>` - what the values of a mapping add up to;
 `ascending: true` - no entry of a list is smaller than the one before;
 `metric: true` - the value is the name of a function that metrics.py registers.
+The names that perturbflow/vocabulary.py has stand in it as `${words}`, keys of `_vocabulary`: as a whole value they
+are a list, under `pattern` they are alternatives, and in a text they are joined, each in backticks where these stand
+around it.
 """
 
 from __future__ import annotations
@@ -22,17 +25,21 @@ from typing import Any
 import jsonschema
 import yaml
 
+from perturbflow import vocabulary
 from perturbflow.data.sources import SOURCES
 from perturbflow.planning.declarations import architectures, metric_names
+from perturbflow.vocabulary import Labels, set_colors
 
 SCHEMA_FILE = Path(__file__).parents[2] / "config" / "schema.yaml"
 
-# What figures can tell apart; tests hold these, as the names below, to the modules that are too slow to import here.
-FIGURE_COLORS = 8
+# What figures can tell apart; tests hold this, as the names below, to the modules that are too slow to import here.
 FIGURE_DENOISERS = 5
 
-OWN_ATTACKS = {"fgsm", "ifgsm", "mifgsm"}
-CONTROLS = {"sign_noise", "gaussian_noise"}
+OWN_ATTACKS = {*vocabulary.ATTACKS}
+CONTROLS = {*vocabulary.CONTROLS}
+
+LABELLED = ("classifiers", "adversarial_sets", "denoisers")
+"""Sections whose entries may have a label."""
 
 KeyPath = tuple[str | int, ...]
 
@@ -53,9 +60,64 @@ class ConfigError(ValueError):
 
 @cache
 def load_schema() -> dict[str, Any]:
-    """The JSON Schema of a config, from config/schema.yaml."""
-    schema: dict[str, Any] = yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
+    """The JSON Schema of a config, from config/schema.yaml and the vocabulary."""
+    schema: dict[str, Any] = _filled(yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8")), _vocabulary())
     return schema
+
+
+def _vocabulary() -> dict[str, Any]:
+    """What each placeholder of the schema stands for: names, a text, or a value as it is."""
+    attacks, metrics = vocabulary.ATTACKS, vocabulary.METRICS
+    own_keys = dict.fromkeys(key for attack in attacks.values() for key in attack.own_keys)
+    kinds = {kind: [name for name, one in metrics.items() if one.kind == kind] for kind in vocabulary.METRIC_KINDS}
+    return {
+        "raw": vocabulary.RAW,
+        "classifiers": [*vocabulary.CLASSIFIERS],
+        "attacks": [*attacks],
+        "attacks described": "; ".join(f"`{name}` {attack.does}" for name, attack in attacks.items()),
+        **{f"attacks with {key}": [name for name, one in attacks.items() if key in one.own_keys] for key in own_keys},
+        "controls": [*vocabulary.CONTROLS],
+        "denoisers": [*vocabulary.DENOISERS],
+        "sources": [*SOURCES],
+        "sources described": "; ".join(f"`{name}` {holds}" for name, holds in vocabulary.SOURCES.items()),
+        "sources with a path": [name for name, source in SOURCES.items() if source.needs_path],
+        "sources to download": [name for name, source in SOURCES.items() if source.download_bytes],
+        "metrics of the paper": kinds["paper"],
+        "metrics described": "; ".join(
+            f"{_joined(kinds[kind], '`')} {words}" for kind, words in vocabulary.METRIC_KINDS.items()
+        ),
+        "metrics of a whole set": [name for name, one in metrics.items() if one.of_set],
+        "figures of the paper": vocabulary.PAPER_FIGURES,
+    }
+
+
+_PLACEHOLDER = re.compile(r"(`?)\$\{([^}]+)\}\1")
+
+
+def _filled(part: Any, words: Mapping[str, Any], keyword: str = "") -> Any:
+    """A part of the schema, the value of a keyword, with what `words` has in place of the placeholders."""
+    if isinstance(part, dict):
+        return {key: _filled(value, words, key) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_filled(item, words) for item in part]
+    if not isinstance(part, str):
+        return part
+    if (whole := _PLACEHOLDER.fullmatch(part)) and not whole[1]:
+        return copy.deepcopy(words[whole[2]])
+
+    def text(match: re.Match[str]) -> str:
+        found = words[match[2]]
+        if isinstance(found, str):
+            return f"{match[1]}{found}{match[1]}"
+        return "|".join(map(re.escape, found)) if keyword == "pattern" else _joined(found, match[1])
+
+    return _PLACEHOLDER.sub(text, part)
+
+
+def _joined(names: Collection[str], quote: str = "") -> str:
+    """`a, b and c`."""
+    *first, last = (f"{quote}{name}{quote}" for name in names)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
@@ -70,7 +132,7 @@ def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
     # Own entries are checked before the merge, so that a mistake in the defaults is told once.
     mistakes = [*_schema_mistakes(complete), *_data_mistakes(complete)]
     mistakes.extend([*_set_mistakes(complete), *_denoiser_mistakes(complete)])
-    mistakes.extend([*_figure_mistakes(complete), *_compute_mistakes(complete)])
+    mistakes.extend([*_label_mistakes(complete), *_figure_mistakes(complete), *_compute_mistakes(complete)])
     classifiers = _mapping(_mapping(config).get("classifiers"))
     for name, entry in classifiers.items():
         merged = merge(_mapping(config.get("classifier_defaults")), _mapping(entry))
@@ -81,6 +143,19 @@ def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
         raise ConfigError("\n".join(f"{source}: {mistake}" for mistake in dict.fromkeys(mistakes)))
     resolved: dict[str, Any] = complete
     return resolved
+
+
+def take_labels(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Remove, in place, the labels from a resolved config, so that nothing else can depend on them.
+
+    Returns them by section and name, without sections that have none.
+    """
+    taken: dict[str, dict[str, str]] = {}
+    for section in LABELLED:
+        for name, entry in config[section].items():
+            if "label" in entry:
+                taken.setdefault(section, {})[name] = entry.pop("label")
+    return taken
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,7 +278,8 @@ def _denoiser_mistakes(config: Any) -> Iterator[str]:
     for name, settings in _mapping(_mapping(config).get("denoisers")).items():
         if _mapping(settings).get("options") and ":" not in str(settings.get("architecture")):
             path = _written(("denoisers", name, "options"))
-            yield f"{path}: only an imported network has options; fusionnet and unet have width and residual"
+            others = _joined(vocabulary.DENOISERS)
+            yield f"{path}: only an imported network has options; {others} have width and residual"
         guide = _mapping(classifiers.get(str(_mapping(settings).get("guide"))))
         taps = guide.get("taps")
         if _mapping(settings).get("loss") == "features" and isinstance(taps, dict | list) and len(taps) < 2:
@@ -211,8 +287,35 @@ def _denoiser_mistakes(config: Any) -> Iterator[str]:
             yield f"{path}: the guide has one feature map, its logits; give it a tap before them, or set loss to logits"
 
 
+def _label_mistakes(config: Any) -> Iterator[str]:
+    """Labels that tables or figures would show for two things."""
+    own = {
+        section: {
+            name: entry["label"]
+            for name, entry in _mapping(_mapping(config).get(section)).items()
+            if isinstance(_mapping(entry).get("label"), str)
+        }
+        for section in LABELLED
+    }
+    labels = Labels(own)
+    for section, label in (
+        ("classifiers", labels.classifier),
+        ("adversarial_sets", labels.adversarial_set),
+        ("denoisers", labels.denoiser),
+        ("denoisers", labels.condition),
+    ):
+        called: dict[str, str] = {}
+        for name in _mapping(_mapping(config).get(section)) if own[section] else ():
+            other = called.setdefault(label(name), name)
+            if other != name and own[section].keys() & {name, other}:
+                labelled, beside = (name, other) if name in own[section] else (other, name)
+                path = _written((section, labelled, "label"))
+                yield f"{path}: '{own[section][labelled]}' is what {beside} is called; take another"
+
+
 def _figure_mistakes(config: Any) -> Iterator[str]:
-    """Figures of more sets and denoisers than there are colours and line styles."""
+    """Figures whose sets or denoisers look alike, and colours that are none."""
+    study_colors = set_colors([*_mapping(_mapping(config).get("adversarial_sets"))])
     for name, settings in _mapping(_mapping(config).get("figures")).items():
         figure = _mapping(settings)
         sets = figure.get("adversarial_sets") or list(_mapping(config.get("adversarial_sets")))
@@ -220,18 +323,23 @@ def _figure_mistakes(config: Any) -> Iterator[str]:
         denoisers = list(_mapping(config.get("denoisers"))) if denoisers is None else denoisers
         if not isinstance(sets, list) or not isinstance(denoisers, list):
             continue
-        without = [str(one) for one in sets[FIGURE_COLORS:] if one not in _mapping(figure.get("colors"))]
+        colors = dict(study_colors)
         for one, color in _mapping(figure.get("colors")).items():
             # Imported where there are colours alone: Matplotlib takes its time.
-            from matplotlib.colors import is_color_like
+            from matplotlib.colors import is_color_like, to_hex
 
-            if not is_color_like(color):
+            if is_color_like(color):
+                colors[one] = to_hex(color).upper()
+            else:
                 path = _written(("figures", name, "colors", one))
                 yield f'{path}: {_shown(color)} is no colour of Matplotlib; write red, C3 or "#d55e00"'
-        if without:
+        drawn = [one for one in sets if isinstance(one, str) and one in colors]
+        first = {colors[one]: one for one in reversed(drawn)}
+        alike = [f"{one} has that of {first[colors[one]]}" for one in drawn if first[colors[one]] != one]
+        if alike:
             yield (
-                f"{_written(('figures', name, 'adversarial_sets'))}: {len(sets)} sets, but {FIGURE_COLORS} colours; "
-                f"name fewer, or colours of {', '.join(without)} under colors"
+                f"{_written(('figures', name, 'adversarial_sets'))}: {len(drawn)} sets, some of one colour: "
+                f"{', '.join(alike)}; name fewer, or other colours under colors"
             )
         if len(denoisers) > FIGURE_DENOISERS:
             yield (
@@ -342,7 +450,7 @@ def _explain(error: jsonschema.ValidationError) -> str:
             return f"must be a multiple of {limit}, got {value}"
         case "minItems" | "minProperties" | "minLength":
             return f"needs at least {limit}, has {len(value)}"
-        case "maxItems":
+        case "maxItems" | "maxLength":
             return f"takes at most {limit}, has {len(value)}"
         case "uniqueItems":
             return f"names one twice: {', '.join(map(str, value))}"

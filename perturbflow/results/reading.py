@@ -1,4 +1,4 @@
-"""Reading the CSV files of a run, and what the paper calls the things named in them."""
+"""Reading the CSV files of a run."""
 
 from __future__ import annotations
 
@@ -8,35 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 
-LABELS = {
-    "resnet18": "ResNet-18",
-    "resnetv2_50": "ResNet V2-50",
-    "vgg19": "VGG-19",
-    "senet154": "SENet-154",
-    "inception_resnet_v2": "Inception-ResNet V2",
-    "densenet201": "DenseNet-201",
-    "densenet201_conv": "DenseNet-201 (FC→Conv)",
-    "densenet201_prelu": "DenseNet-201 (PReLU after FC)",
-    "fgsm": "FGSM",
-    "ifgsm": "i-FGSM",
-    "mifgsm": "mi-FGSM",
-    "sign_noise": "Sign noise",
-    "gaussian_noise": "Gaussian noise",
-    "fgsm_v1": "FGSM v1",
-    "fgsm_v2": "FGSM v2",
-    "ifgsm_v1": "i-FGSM v1",
-    "ifgsm_v2": "i-FGSM v2",
-    "fusionnet": "FusionNet",
-    "unet": "U-Net",
-    "lgd": "LGD",
-    "fgd": "FGD",
-}
-"""The field's wording for names of the configs: classifiers, attacks, adversarial sets and denoisers."""
-
-CONDITIONS = {"none": "w/o DN", "fusionnet": "w/ FN", "unet": "w/ UN"}
-"""The paper's short wording for what stands in front of the classifier (DN: denoiser)."""
-
-RAW = "none"  # what the artifacts call the adversary without a denoiser
 _NAMES = ["classifier", "adversarial_set", "denoiser", "split", "layer", "module", "part"]
 _IMAGE_FILES = [
     re.compile(r"(?:distances|interventions)/(?P<classifier>[^/]+)/(?P<adversarial_set>[^/]+)_images\.csv\.gz$"),
@@ -56,16 +27,6 @@ _IMAGE_FILE_TYPES = {
 
 class MissingResultError(ValueError):
     """A result file is missing, empty, or lacks a row or a column that a table or figure needs."""
-
-
-def label(name: str) -> str:
-    """The paper's wording for a name of the config; a name that the paper does not know stays as it is."""
-    return LABELS.get(name, name)
-
-
-def condition_label(denoiser: str) -> str:
-    """`w/o DN` for "none", the paper's short form for its denoisers, `w/ <name>` for others."""
-    return CONDITIONS.get(denoiser, f"w/ {label(denoiser)}")
 
 
 def read_results(paths: str | Iterable[str], columns: Collection[str] | None = None) -> pd.DataFrame:

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from perturbflow.results.bootstrap import Array, by_image, interval, resampled_means
-from perturbflow.results.reading import RAW, condition_label, label
 from perturbflow.tables.markdown import markdown_table, three_significant, with_interval
 from perturbflow.tables.rows import SET_AND_CONDITION, refuse_missing, rows_of_classifier
 from perturbflow.tables.table import Table
+from perturbflow.vocabulary import RAW, Labels
 
 
 def amplification(
@@ -91,7 +91,7 @@ def _amplification_of(
     )
 
 
-def amplification_markdown(table: pd.DataFrame) -> str:
+def amplification_markdown(table: pd.DataFrame, labels: Labels) -> str:
     """The amplification as Markdown: a part a classifier, one row a control and condition."""
     parts = [
         "**Amplification**: how many times larger the relative error of an adversary is than that of noise of the same "
@@ -105,9 +105,9 @@ def amplification_markdown(table: pd.DataFrame) -> str:
             at = f" at {largest['position'].iloc[0]}" if len(known) else ""
             lines.append(
                 [
-                    label(str(name)),
-                    label(str(control)),
-                    condition_label(str(denoiser)),
+                    labels.adversarial_set(str(name)),
+                    labels.adversarial_set(str(control)),
+                    labels.condition(str(denoiser)),
                     _amplified(line.iloc[0]),
                     _amplified(largest.iloc[0]) + at,
                     _amplified(line.iloc[-2:].iloc[0]),
@@ -116,7 +116,7 @@ def amplification_markdown(table: pd.DataFrame) -> str:
             )
         heads = ["Adversarial set", "Control", "Condition", "First", "Largest", "Before the logits", "Logits"]
         columns = list(zip(heads, zip(*lines, strict=True), strict=True))
-        parts.append(f"**{label(str(classifier))}**\n\n{markdown_table(columns, n_text_columns=3)}")
+        parts.append(f"**{labels.classifier(str(classifier))}**\n\n{markdown_table(columns, n_text_columns=3)}")
     return "\n\n".join(parts) + "\n"
 
 

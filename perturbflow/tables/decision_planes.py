@@ -10,21 +10,13 @@ import numpy as np
 import pandas as pd
 
 from perturbflow.results.bootstrap import Array, by_image, interval, resampled_means
-from perturbflow.results.reading import RAW, MissingResultError, condition_label, label
+from perturbflow.results.reading import MissingResultError
 from perturbflow.tables.markdown import markdown_table, with_interval
 from perturbflow.tables.rows import SET_AND_CONDITION, refuse_missing, rows_of_classifier
 from perturbflow.tables.table import Table
+from perturbflow.vocabulary import DECISION_PLANE_METRICS, PAPER_PLANES, RAW, Labels
 
-PAPER_PLANES = {
-    "resnetv2_50": "radial",
-    "vgg19": "tangential",
-    "senet154": "tangential",
-    "inception_resnet_v2": "tangential",
-    "densenet201": "tangential",
-}
-"""The decision plane that the paper suspects in each classifier (Section 4)."""
-
-_AT_LOGITS = ["along_share", "norm_change", "angle"]
+_AT_LOGITS = [*DECISION_PLANE_METRICS]
 _MARGINS = ["margin_clean", "margin_change"]
 
 
@@ -123,7 +115,7 @@ def _intervals(table: pd.DataFrame, quantity: str, form: Callable[[float], str])
     return [with_interval(*values, form=form) for values in zip(mean, low, high, strict=True)]
 
 
-def decision_planes_markdown(table: pd.DataFrame) -> str:
+def decision_planes_markdown(table: pd.DataFrame, labels: Labels) -> str:
     """The decision planes as Markdown: a part a classifier, one row a set and condition."""
     parts = [
         "**Decision planes** (Figure 4 of the paper), measured at the logits, with 95% intervals of the means over the "
@@ -135,8 +127,8 @@ def decision_planes_markdown(table: pd.DataFrame) -> str:
     for classifier, rows in table.groupby("classifier", sort=False):
         paper = rows["verdict_paper"].iloc[0]
         columns = [
-            ("Adversarial set", [label(name) for name in rows["adversarial_set"]]),
-            ("Condition", [condition_label(denoiser) for denoiser in rows["denoiser"]]),
+            ("Adversarial set", [*map(labels.adversarial_set, rows["adversarial_set"])]),
+            ("Condition", [*map(labels.condition, rows["denoiser"])]),
             ("Plane", list(rows["verdict"])),
             ("Images", [f"{number}" for number in rows["n_images"]]),
             ("Along", _intervals(rows, "along_share", "{:.2f}".format)),
@@ -148,7 +140,9 @@ def decision_planes_markdown(table: pd.DataFrame) -> str:
         ]
         columns = [(head, cells) for head, cells in columns if head != "Noise" or any(cells)]
         suspected = "" if pd.isna(paper) else f" (the paper: {paper})"
-        parts.append(f"**{label(str(classifier))}**{suspected}\n\n{markdown_table(columns, n_text_columns=3)}")
+        parts.append(
+            f"**{labels.classifier(str(classifier))}**{suspected}\n\n{markdown_table(columns, n_text_columns=3)}"
+        )
     return "\n\n".join(parts) + "\n"
 
 

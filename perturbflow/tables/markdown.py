@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from math import isnan
 
 import pandas as pd
-
-from perturbflow.results.reading import label
 
 
 def three_significant(value: float) -> str:
@@ -44,11 +42,6 @@ def cells_beside_paper(
     """The cells of a column, `ours (paper)` where the paper has a number."""
     pairs = zip(table[column], table[f"{column}_paper"], strict=True)
     return [_beside(ours, paper, form, paper_form) for ours, paper in pairs]
-
-
-def labels(names: Iterable[str]) -> list[str]:
-    """What the tables call each name."""
-    return [label(name) for name in names]
 
 
 def markdown_table(columns: Sequence[tuple[str, Sequence[str]]], n_text_columns: int = 1) -> str:

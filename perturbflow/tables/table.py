@@ -9,9 +9,8 @@ from typing import Any
 import pandas as pd
 
 from perturbflow.files.whole import whole_file
-from perturbflow.results.reading import (
-    read_results,
-)
+from perturbflow.results.reading import read_results
+from perturbflow.vocabulary import Labels
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Table:
     """
 
     build: Callable[..., pd.DataFrame]
-    markdown: Callable[[pd.DataFrame], str]
+    markdown: Callable[[pd.DataFrame, Labels], str]
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -30,17 +29,18 @@ def write_table(
     table: Table,
     inputs: Mapping[str, str | Iterable[str]],
     settings: Mapping[str, Any],
+    labels: Mapping[str, Mapping[str, str]],
     csv: str,
     markdown: str,
 ) -> None:
     """Make a table and write it as CSV and as Markdown.
 
     inputs: files of each frame that the table's function takes, by the name of the argument. settings: its other
-    arguments; `table` and `code`, which the rule's params hold beside them, are left out.
+    arguments. labels: those that the study's config gives, as `Labels` takes them.
     """
     frames = {name: read_results(paths, table.columns.get(name)) for name, paths in inputs.items()}
-    result = table.build(**frames, **{name: value for name, value in settings.items() if name not in ("table", "code")})
+    result = table.build(**frames, **settings)
     with whole_file(csv) as temporary:
         result.to_csv(temporary, index=False, float_format="%.6g")
     with whole_file(markdown) as temporary:
-        temporary.write_text(table.markdown(result), encoding="utf-8")
+        temporary.write_text(table.markdown(result, Labels(labels)), encoding="utf-8")

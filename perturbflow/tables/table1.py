@@ -6,13 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from perturbflow.results.reading import RAW, label
-from perturbflow.tables.markdown import captioned_table, cells_beside_paper, labels, percent, three_significant
+from perturbflow.tables.markdown import captioned_table, cells_beside_paper, percent, three_significant
 from perturbflow.tables.rows import accuracy_row, mse_row, paper_number
 from perturbflow.tables.table import Table
-
-PAPER_TABLE1 = {"classifier": "inception_resnet_v2", "denoiser": "fusionnet"}
-"""Whose numbers the paper's Table 1 holds (its caption says so; the table itself has no such column)."""
+from perturbflow.vocabulary import PAPER_TABLE1, RAW, Labels
 
 
 def table1(
@@ -68,14 +65,14 @@ def table1(
     return pd.DataFrame(rows)
 
 
-def table1_markdown(table: pd.DataFrame) -> str:
+def table1_markdown(table: pd.DataFrame, labels: Labels) -> str:
     """Table 1 as Markdown: one row a set, mean squared errors in pixels squared, accuracies in percent."""
-    classifier, denoiser = label(table["classifier"].iloc[0]), label(table["denoiser"].iloc[0])
+    classifier, denoiser = labels.classifier(table["classifier"].iloc[0]), labels.denoiser(table["denoiser"].iloc[0])
     return captioned_table(
         "**Table 1.** Mean squared error (MSE) of the adversaries of the validation split against the clean "
         f"images, and top-1 accuracy of {classifier} on them, without and with the denoiser {denoiser}.",
         [
-            ("Adversarial set", labels(table["adversarial_set"])),
+            ("Adversarial set", [*map(labels.adversarial_set, table["adversarial_set"])]),
             ("MSE, adversary (px²)", cells_beside_paper(table, "mse_adversarial_px2", three_significant)),
             ("MSE, denoised (px²)", cells_beside_paper(table, "mse_denoised_px2", three_significant)),
             ("Top-1, adversary (%)", cells_beside_paper(table, "top1_adversarial_pct", percent)),

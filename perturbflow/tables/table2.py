@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isnan
 from typing import Any
 
 import pandas as pd
 
-from perturbflow.results.reading import label
 from perturbflow.tables.markdown import captioned_table, cells_beside_paper, short_percent
 from perturbflow.tables.rows import clean_accuracy_row, paper_number
 from perturbflow.tables.table import Table
+from perturbflow.vocabulary import Labels
 
 
 def table2(
@@ -60,26 +60,24 @@ def table2(
     return pd.DataFrame(rows)
 
 
-def table2_markdown(table: pd.DataFrame) -> str:
+def table2_markdown(table: pd.DataFrame, labels: Labels) -> str:
     """Table 2 as Markdown: one row a set, and only what some set has."""
 
-    def names(column: str) -> list[str]:
+    def names(column: str, label: Callable[[str], str]) -> list[str]:
         return ["" if pd.isna(name) else label(name) for name in table[column]]
 
     def numbers(column: str) -> list[str]:
         return ["" if isnan(value) else f"{value:g}" for value in table[column]]
 
     attacked = table["attacker"].notna()
+    stopping = zip(names("stopping_classifier", labels.classifier), attacked, strict=True)
     text = [
-        ("Adversarial set", names("adversarial_set")),
-        ("Attack", names("attack")),
-        ("Attacker", names("attacker")),
-        (
-            "Stopping classifier",
-            [name or ("none" if own else "") for name, own in zip(names("stopping_classifier"), attacked, strict=True)],
-        ),
-        ("Norm of", names("norm_of")),
-        ("Denoiser", names("denoiser")),
+        ("Adversarial set", names("adversarial_set", labels.adversarial_set)),
+        ("Attack", names("attack", labels.attack)),
+        ("Attacker", names("attacker", labels.classifier)),
+        ("Stopping classifier", [name or ("none" if own else "") for name, own in stopping]),
+        ("Norm of", names("norm_of", labels.adversarial_set)),
+        ("Denoiser", names("denoiser", labels.denoiser)),
         ("Rounded to 8 bits", ["yes" if rounded else "" for rounded in table["round_to_8_bits"]]),
         ("Options", ["" if pd.isna(options) else f"`{options}`" for options in table["options"]]),
     ]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from perturbflow.tables.markdown import captioned_table, cells_beside_paper, labels, percent
+from perturbflow.tables.markdown import captioned_table, cells_beside_paper, percent
 from perturbflow.tables.rows import clean_accuracy_row, paper_number
 from perturbflow.tables.table import Table
+from perturbflow.vocabulary import Labels
 
 
 def table3(clean_accuracy: pd.DataFrame, paper: pd.DataFrame, classifiers: Sequence[str]) -> pd.DataFrame:
@@ -43,13 +44,13 @@ def table3(clean_accuracy: pd.DataFrame, paper: pd.DataFrame, classifiers: Seque
     return pd.DataFrame(rows)
 
 
-def table3_markdown(table: pd.DataFrame) -> str:
+def table3_markdown(table: pd.DataFrame, labels: Labels) -> str:
     """Table 3 as Markdown: one row a classifier."""
     return captioned_table(
         "**Table 3.** The measured classifiers: top-1 accuracy on the clean training and validation splits, "
         "convolution and linear layers, and parameters.",
         [
-            ("Classifier", labels(table["classifier"])),
+            ("Classifier", [*map(labels.classifier, table["classifier"])]),
             ("Top-1, train (%)", cells_beside_paper(table, "top1_train_pct", percent)),
             ("Top-1, val (%)", [percent(value) for value in table["top1_val_pct"]]),
             ("Layers", cells_beside_paper(table, "n_layers", "{:.0f}".format)),

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from perturbflow.results.reading import RAW, label
-from perturbflow.tables.markdown import captioned_table, cells_beside_paper, labels, three_significant
+from perturbflow.tables.markdown import captioned_table, cells_beside_paper, three_significant
 from perturbflow.tables.rows import mse_row, paper_number
 from perturbflow.tables.table import Table
+from perturbflow.vocabulary import RAW, Labels
 
 
 def table4(
@@ -44,17 +44,17 @@ def table4(
     return pd.DataFrame(rows)
 
 
-def table4_markdown(table: pd.DataFrame) -> str:
+def table4_markdown(table: pd.DataFrame, labels: Labels) -> str:
     """Table 4 as Markdown: one row a set, one column a condition, pixels squared."""
     table = table.assign(cell=cells_beside_paper(table, "mse_train_px2", three_significant))
     columns = [
-        ("Adversary" if denoiser == RAW else label(str(denoiser)), list(rows["cell"]))
+        ("Adversary" if denoiser == RAW else labels.denoiser(str(denoiser)), list(rows["cell"]))
         for denoiser, rows in table.groupby("denoiser", sort=False)
     ]
     return captioned_table(
         "**Table 4.** Mean squared error (px²) of the adversaries of the training split against the clean "
         "images, before and after each denoiser.",
-        [("Adversarial set", labels(table["adversarial_set"].unique())), *columns],
+        [("Adversarial set", [*map(labels.adversarial_set, table["adversarial_set"].unique())]), *columns],
     )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from perturbflow.results.reading import CONDITIONS, RAW, condition_label, label
-from perturbflow.tables.markdown import captioned_table, cells_beside_paper, labels, short_percent
+from perturbflow.tables.markdown import captioned_table, cells_beside_paper, short_percent
 from perturbflow.tables.rows import accuracy_row, paper_number
 from perturbflow.tables.table import Table
+from perturbflow.vocabulary import RAW, Labels
 
 
 def table5(
@@ -48,26 +48,26 @@ def table5(
     return pd.DataFrame(rows)
 
 
-def table5_markdown(table: pd.DataFrame) -> str:
+def table5_markdown(table: pd.DataFrame, labels: Labels) -> str:
     """Table 5 as Markdown, as wide as in the paper: one row a set, one column a classifier and condition."""
-    return accuracy_markdown("**Table 5.** Top-1 accuracy (%) of each classifier", table)
+    return accuracy_markdown("**Table 5.** Top-1 accuracy (%) of each classifier", table, labels)
 
 
-def accuracy_markdown(caption: str, table: pd.DataFrame) -> str:
+def accuracy_markdown(caption: str, table: pd.DataFrame, labels: Labels) -> str:
     """A frame of `table5` as Markdown: one row a set, one column a classifier and condition, percent."""
     table = table.assign(cell=cells_beside_paper(table, "top1_train_pct", short_percent, ".1f"))
     columns = [
-        (f"{label(str(classifier))} {condition_label(str(denoiser))}", list(rows["cell"]))
+        (f"{labels.classifier(str(classifier))} {labels.condition(str(denoiser))}", list(rows["cell"]))
         for (classifier, denoiser), rows in table.groupby(["classifier", "denoiser"], sort=False)
     ]
     meanings = ["DN: denoiser"] + [
-        f"{CONDITIONS[name].removeprefix('w/ ')}: {label(name)}"
+        f"{short_form}: {labels.denoiser(name)}"
         for name in table["denoiser"].unique()
-        if name in CONDITIONS and name != RAW
+        if name != RAW and (short_form := labels.short_form(name))
     ]
     return captioned_table(
         f"{caption} on the adversarial sets of the training split ({', '.join(meanings)}).",
-        [("Adversarial set", labels(table["adversarial_set"].unique())), *columns],
+        [("Adversarial set", [*map(labels.adversarial_set, table["adversarial_set"].unique())]), *columns],
     )
 
 

@@ -8,6 +8,7 @@ import h5py
 import pandas as pd
 import pytest
 
+from perturbflow.vocabulary import set_colors
 from tests.workflow.study import Study, jobs, tiny_config
 
 pytestmark = pytest.mark.workflow
@@ -93,6 +94,43 @@ def test_the_colour_of_a_figure_reruns_that_figure_alone(study: Study) -> None:
     config["figures"]["figure2"]["colors"] = {"fgsm": "#117733"}
     study.configure(config)
     assert study.run() == Counter(["figure figure=figure2"])
+
+
+def test_a_label_of_the_vocabulary_redraws_tables_and_figures_alone(study: Study) -> None:
+    study.edit("perturbflow/vocabulary.py", '"U-Net"', '"U-net"')
+    assert jobs(study.snakemake("--dry-run").stdout) == Counter(
+        [*TABLES, *FIGURES, GEOMETRY_FIGURE, INTERVENTION_FIGURE]
+    )
+
+
+def test_labels_and_colours_of_the_study_are_those_of_all_its_tables_and_figures(study: Study) -> None:
+    config = tiny_config()
+    config["classifiers"]["resnetv2_50"]["label"] = "The small net"
+    config["adversarial_sets"]["noise"]["label"] = "Noise, ± 1"
+    config["denoisers"]["unet"]["label"] = "Small U-Net"
+    config["figures"]["figure3"]["adversarial_sets"] = ["noise"]
+    study.configure(config)
+    assert study.run() == Counter([*TABLES, *FIGURES, GEOMETRY_FIGURE, INTERVENTION_FIGURE])
+
+    results = study.folder / "results/tiny"
+    colors = set_colors(SETS)
+    assert colors.pop("ifgsm") == "#000000"  # the colour of axes as well
+    for figure, sets in [("figure2", [*colors]), ("figure3", ["noise"]), ("geometry/resnetv2_50", [*colors])]:
+        svg = (results / f"figures/{figure}.svg").read_text(encoding="utf-8")
+        assert {name for name, color in colors.items() if f"stroke: {color.lower()}" in svg} == set(sets)
+        assert all(f">{label}<" in svg for label in ("The small net", "Noise, ± 1", "w/ Small U-Net"))
+    assert ">The small net<" in (results / "figures/interventions/resnetv2_50.svg").read_text(encoding="utf-8")
+    for table, label in [
+        ("table1", "denoiser Small U-Net"),
+        ("table2", "| Noise, ± 1 "),
+        ("table3", "| The small net |"),
+        ("table4", "| Small U-Net |"),
+        ("table5", "| The small net w/ Small U-Net |"),
+        ("decision_planes", "**The small net**"),
+        ("amplification", "| Noise, ± 1 "),
+        ("claims", "| The small net "),
+    ]:
+        assert label in re.sub(" +", " ", (results / f"tables/{table}.md").read_text(encoding="utf-8")), table
 
 
 def test_how_it_runs_reruns_nothing(study: Study) -> None:

@@ -4,17 +4,21 @@ from functools import cache
 from pathlib import Path
 
 from perturbflow.data.sources import data_slice
-from perturbflow.planning.config import CONTROLS, OWN_ATTACKS
+from perturbflow.planning.config import CONTROLS, OWN_ATTACKS, take_labels
 from perturbflow.machine.import_paths import source_file
 from perturbflow.planning.source_digest import digest, source_digests
 from perturbflow.planning.requests import job_of
+from perturbflow.vocabulary import RAW, set_colors
 
+# Tables and figures get the labels. They are taken out of the config, so that no other rule can depend on them.
+LABELS = take_labels(config)
 RESULTS = f"results/{config['run']}"
 CLASSIFIERS = config["measure"]["classifiers"]  # the measured ones; config["classifiers"] holds all
 SETS = list(config["adversarial_sets"])
 DENOISERS = list(config["denoisers"])
-CONDITIONS = ["none", *DENOISERS]  # the raw adversary, then each denoiser
+CONDITIONS = [RAW, *DENOISERS]  # the raw adversary, then each denoiser
 SPLITS = ["train", "val"]
+COLORS = set_colors(SETS)
 METRICS = set(config["measure"]["metrics"])
 NOISE = [name for name in SETS if config["adversarial_sets"][name]["attack"] in CONTROLS]
 ATTACKED = [name for name in SETS if name not in NOISE]
@@ -32,6 +36,11 @@ def code_of_module(name):
     """As `code`, of a module of the package that a script is given by its import path."""
     root = Path(workflow.basedir)
     return source_digests(root / f"{name.replace('.', '/')}.py", root)
+
+
+def code_of_figure(module):
+    """As `code`, of a figure, on whose module no other figure depends."""
+    return {**code("figure.py"), **code_of_module(f"perturbflow.figures.{module}")}
 
 
 def code_of_network(script, architecture):
@@ -129,7 +138,7 @@ def files_under_conditions(adversarial_set, splits):
     return [
         (
             f"{RESULTS}/adversarial/{adversarial_set}/{split}.h5"
-            if condition == "none"
+            if condition == RAW
             else f"{RESULTS}/denoised/{condition}/{adversarial_set}/{split}.h5"
         )
         for condition in CONDITIONS
@@ -138,10 +147,11 @@ def files_under_conditions(adversarial_set, splits):
 
 
 def figure_settings(figure):
-    """A figure's config, with the names that it leaves open filled in."""
+    """A figure's config, with the names and colours that it leaves open filled in."""
     settings = config["figures"][figure]
     everything = {"classifiers": CLASSIFIERS, "adversarial_sets": SETS, "denoisers": DENOISERS}
-    return {key: everything[key] if value is None else value for key, value in settings.items()}
+    filled = {key: everything[key] if value is None else value for key, value in settings.items()}
+    return {**filled, "colors": {name: COLORS[name] for name in filled["adversarial_sets"]} | settings["colors"]}
 
 
 def pictures(figure, caption, label):

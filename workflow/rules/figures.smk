@@ -1,3 +1,6 @@
+from perturbflow.vocabulary import DECISION_PLANE_METRICS
+
+
 rule figure:
     input:
         distances=lambda wildcards: expand(
@@ -16,8 +19,10 @@ rule figure:
         mem_mb=memory("figure"),
         runtime=minutes("figure"),
     params:
-        figure=lambda wildcards: figure_settings(wildcards.figure),
-        code=code("figure.py"),
+        settings=lambda wildcards: figure_settings(wildcards.figure),
+        labels=LABELS,
+        figure="perturbflow.figures.propagation:propagation_figure",
+        code=code_of_figure("propagation"),
     script:
         "../scripts/figure.py"
 
@@ -44,11 +49,17 @@ rule geometry_figure:
         mem_mb=memory("figure"),
         runtime=minutes("figure"),
     params:
-        adversarial_sets=SETS,
-        denoisers=DENOISERS,
-        code=code("geometry_figure.py"),
+        settings=lambda wildcards: {
+            "classifier": wildcards.classifier,
+            "adversarial_sets": SETS,
+            "denoisers": DENOISERS,
+            "colors": COLORS,
+        },
+        labels=LABELS,
+        figure="perturbflow.figures.decision_planes:geometry_figure",
+        code=code_of_figure("decision_planes"),
     script:
-        "../scripts/geometry_figure.py"
+        "../scripts/figure.py"
 
 
 rule intervention_figure:
@@ -68,15 +79,20 @@ rule intervention_figure:
         mem_mb=memory("figure"),
         runtime=minutes("figure"),
     params:
-        adversarial_sets=INTERVENED,
-        denoisers=DENOISERS,
-        code=code("intervention_figure.py"),
+        settings=lambda wildcards: {
+            "classifier": wildcards.classifier,
+            "adversarial_sets": INTERVENED,
+            "denoisers": DENOISERS,
+        },
+        labels=LABELS,
+        figure="perturbflow.figures.interventions:intervention_figure",
+        code=code_of_figure("interventions"),
     script:
-        "../scripts/intervention_figure.py"
+        "../scripts/figure.py"
 
 
 FIGURES = [
     *config["figures"],
-    *(f"geometry/{name}" for name in CLASSIFIERS if {"along_share", "norm_change", "angle"} <= METRICS),
+    *(f"geometry/{name}" for name in CLASSIFIERS if {*DECISION_PLANE_METRICS} <= METRICS),
     *(f"interventions/{name}" for name in CLASSIFIERS if INTERVENED),
 ]

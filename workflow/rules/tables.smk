@@ -1,3 +1,5 @@
+from perturbflow.vocabulary import DECISION_PLANE_METRICS, PAPER_SETS
+
 # The paper's tables, for the numbers beside ours; relative, so that a moved repository reruns nothing.
 PAPER = os.path.relpath(Path(workflow.basedir) / "resources/paper")
 
@@ -36,7 +38,7 @@ ROLES = dict.fromkeys(
     if config["adversarial_sets"][name][role]
 )
 
-PAPERS_SETS = [name for name in SETS if name in ("fgsm_v1", "fgsm_v2", "ifgsm_v1", "ifgsm_v2", "mifgsm")]
+PAPERS_SETS = [name for name in SETS if name in PAPER_SETS]
 # Any set tells the layers. A study without the paper's names its first one to the claims, which pass it over: what decides
 # over an input stands in the params.
 NAMED_TO_CLAIMS = PAPERS_SETS or SETS[:1]
@@ -67,7 +69,7 @@ if MODIFIED:
         {"paper": paper("table7"), "accuracy": files_of_sets(ACCURACY, MODIFIED)},
         {"classifiers": MODIFIED, "adversarial_sets": SETS, "denoisers": DENOISERS},
     )
-if {"along_share", "norm_change", "angle"} <= METRICS:
+if {*DECISION_PLANE_METRICS} <= METRICS:
     TABLES["decision_planes"] = (
         {
             "distances_images": files_of_sets(DISTANCES, CLASSIFIERS),
@@ -127,6 +129,7 @@ for table, (inputs, settings) in TABLES.items():
             runtime=minutes("table"),
         params:
             **settings,
+            labels=LABELS,
             table=f"{module_of(table)}:TABLE",
             code={**code("table.py"), **code_of_module(module_of(table)), **digests(paper_files(inputs))},
         script:

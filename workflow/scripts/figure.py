@@ -1,17 +1,18 @@
-"""Draw one figure of the distances, as SVG and PNG."""
+"""Draw a figure: inputs and settings are named as the arguments of its function, that by its import path."""
 
-from perturbflow.figures.propagation import propagation_figure
-from perturbflow.figures.style import save_figure
-from perturbflow.files.whole import whole_file
+from perturbflow.figures.figure import write_figure
+from perturbflow.machine.import_paths import load_object
 from perturbflow.machine.job import run_job
-from perturbflow.results.reading import read_results
 
 
 def main() -> None:
-    figure = propagation_figure(read_results(snakemake.input.distances), **snakemake.params.figure)
-    for extension, path in snakemake.output.items():
-        with whole_file(path) as temporary:
-            save_figure(figure, temporary, extension)
+    write_figure(
+        load_object(snakemake.params.figure),
+        dict(snakemake.input.items()),
+        snakemake.params.settings,
+        snakemake.params.labels,
+        dict(snakemake.output.items()),
+    )
 
 
 run_job(main, snakemake.log[0])

@@ -6,10 +6,13 @@ from perturbflow.tables.table import write_table
 
 
 def main() -> None:
+    settings = dict(snakemake.params.items())
+    table, labels, _ = (settings.pop(name) for name in ("table", "labels", "code"))
     write_table(
-        load_object(snakemake.params.table),
+        load_object(table),
         dict(snakemake.input.items()),
-        dict(snakemake.params.items()),
+        settings,
+        labels,
         snakemake.output.csv,
         snakemake.output.markdown,
     )

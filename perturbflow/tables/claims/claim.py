@@ -8,13 +8,8 @@ from math import inf
 from typing import Protocol
 
 from perturbflow.results.bootstrap import Array
+from perturbflow.vocabulary import PAPER_SETS
 
-PAPER_CLASSIFIERS = ("resnetv2_50", "vgg19", "senet154", "inception_resnet_v2", "densenet201")
-MODIFIED_CLASSIFIERS = ("densenet201_conv", "densenet201_prelu")
-PAPER_SETS = ("fgsm_v1", "fgsm_v2", "ifgsm_v1", "ifgsm_v2", "mifgsm")
-PAPER_DENOISERS = ("fusionnet", "unet")
-
-NED, COSD = "normalized_euclidean", "cosine"
 CLEAN = "(clean)"  # no name of a denoiser; beside the conditions "none" and each denoiser: the clean image itself
 VERDICTS = ("holds", "fails", "undecided", "not measured")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from perturbflow.results.bootstrap import Array, by_image, resampled_means
-from perturbflow.results.reading import RAW
-from perturbflow.tables.claims.claim import CLEAN, COSD, NED, NotMeasuredError, TapPositions
+from perturbflow.tables.claims.claim import CLEAN, NotMeasuredError, TapPositions
+from perturbflow.vocabulary import COSD, NED, RAW
 
 
 class _Means:

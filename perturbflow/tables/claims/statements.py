@@ -16,18 +16,8 @@ from dataclasses import replace
 import numpy as np
 
 from perturbflow.results.bootstrap import Array
-from perturbflow.results.reading import RAW
-from perturbflow.tables.claims.claim import (
-    CLEAN,
-    COSD,
-    NED,
-    PAPER_CLASSIFIERS,
-    Evidence,
-    NotMeasuredError,
-    Region,
-    Scope,
-    claim,
-)
+from perturbflow.tables.claims.claim import CLEAN, Evidence, NotMeasuredError, Region, Scope, claim
+from perturbflow.vocabulary import COSD, NED, PAPER_CLASSIFIERS, RAW
 
 STRONG_SETS = ("fgsm_v2", "ifgsm_v1", "ifgsm_v2", "mifgsm")
 """Those whose error the denoisers reduce in the paper's Table 4."""

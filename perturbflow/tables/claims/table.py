@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from math import isnan
 
@@ -10,17 +10,11 @@ import numpy as np
 import pandas as pd
 
 from perturbflow.results.bootstrap import interval
-from perturbflow.results.reading import RAW, label
 from perturbflow.tables.claims.claim import (
     CLAIMS,
-    COSD,
-    MODIFIED_CLASSIFIERS,
-    NED,
-    PAPER_CLASSIFIERS,
-    PAPER_DENOISERS,
-    PAPER_SETS,
     VERDICTS,
     Claim,
+    Names,
     NotMeasuredError,
     Scope,
 )
@@ -28,6 +22,16 @@ from perturbflow.tables.claims.evidence import PaperEvidence, RunEvidence, tap_p
 from perturbflow.tables.claims.statements import COSD_STAYS
 from perturbflow.tables.markdown import markdown_table, three_significant, with_interval
 from perturbflow.tables.table import Table
+from perturbflow.vocabulary import (
+    COSD,
+    MODIFIED_CLASSIFIERS,
+    NED,
+    PAPER_CLASSIFIERS,
+    PAPER_DENOISERS,
+    PAPER_SETS,
+    RAW,
+    Labels,
+)
 
 _OF_PAPER = {*PAPER_CLASSIFIERS, *MODIFIED_CLASSIFIERS, *PAPER_SETS, *PAPER_DENOISERS}
 
@@ -132,7 +136,7 @@ def _effect_of_paper(claim: Claim, paper: PaperEvidence, scope: Scope, subject: 
         return float("nan")
 
 
-def claims_markdown(table: pd.DataFrame) -> str:
+def claims_markdown(table: pd.DataFrame, labels: Labels) -> str:
     """The claims as Markdown: how many hold, claim by claim and in all, then each claim with its rows."""
     own = table[table["of_paper"]]
     parts = [f"**Claims of the paper:** {_counts(own['verdict'])}."]
@@ -149,9 +153,11 @@ def claims_markdown(table: pd.DataFrame) -> str:
         for verdict in VERDICTS
     ]
     parts.append(markdown_table(counts))
+    subjects = {claim.name: claim.subject for claim in CLAIMS}
     for claim, rows in per_claim:
+        labellers = [_labeller(part, labels) for part in subjects[claim]]
         columns = [
-            ("Subject", [_labels(subject) for subject in rows["subject"]]),
+            ("Subject", [_labelled(subject, labellers) for subject in rows["subject"]]),
             ("Verdict", [_verdict(*row) for row in zip(rows["verdict"], rows["note"], strict=True)]),
             (
                 "Effect",
@@ -161,7 +167,8 @@ def claims_markdown(table: pd.DataFrame) -> str:
             ("Paper", [_number(effect) for effect in rows["effect_paper"]]),
         ]
         pooled = rows["adversarial_sets"].unique()
-        over = f" Over {_labels(pooled[0])}." if len(pooled) == 1 and pooled[0] else ""
+        sets = ", ".join(map(labels.adversarial_set, pooled[0].split(", ")))
+        over = f" Over {sets}." if len(pooled) == 1 and pooled[0] else ""
         text = f"`{claim}`: {rows['statement'].iloc[0]}{over}"
         parts.append(f"{text}\n\n{markdown_table(columns, n_text_columns=2)}")
     return "\n\n".join(parts) + "\n"
@@ -171,8 +178,15 @@ def _counts(verdicts: pd.Series[str]) -> str:
     return ", ".join(f"{verdict} {(verdicts == verdict).sum()}" for verdict in VERDICTS)
 
 
-def _labels(names: str) -> str:
-    return ", ".join(label(name) for name in names.split(", "))
+def _labeller(names: Names, labels: Labels) -> Callable[[str], str]:
+    """What gives the names in one part of a claim's subject their labels."""
+    if isinstance(names, str):
+        return labels.denoiser if names == "every denoiser" else labels.classifier
+    return labels.adversarial_set if set(names) <= set(PAPER_SETS) else labels.classifier
+
+
+def _labelled(subject: str, labellers: Sequence[Callable[[str], str]]) -> str:
+    return ", ".join(label(name) for label, name in zip(labellers, subject.split(", "), strict=True))
 
 
 def _effect(effect: float, low: float, high: float) -> str:

@@ -17,9 +17,11 @@ from perturbflow.figures.decision_planes import geometry_figure
 from perturbflow.figures.interventions import intervention_figure
 from perturbflow.figures.style import STYLE, save_figure
 from perturbflow.results.reading import MissingResultError, read_results
+from perturbflow.vocabulary import Labels, set_colors
 
 CLASSIFIER = "vgg19"
 SETS = ["fgsm_v1", "own_set"]
+NO_LABELS = Labels()
 DENOISERS = ["unet"]
 METRICS = ["along_share", "norm_change", "angle"]
 PARTS = [("along", 1.0), ("across", 1.0), ("whole", 0.5), ("whole", 1.0)]
@@ -106,14 +108,28 @@ def draw_geometry(
     predictions: pd.DataFrame,
     sets: Sequence[str] = SETS,
     denoisers: Sequence[str] = DENOISERS,
+    labels: Labels = NO_LABELS,
 ) -> Figure:
-    return geometry_figure(distances, predictions, classifier=CLASSIFIER, adversarial_sets=sets, denoisers=denoisers)
+    return geometry_figure(
+        distances,
+        predictions,
+        classifier=CLASSIFIER,
+        adversarial_sets=sets,
+        denoisers=denoisers,
+        colors=set_colors(sets),
+        labels=labels,
+    )
 
 
 def draw_interventions(
-    interventions: pd.DataFrame, sets: Sequence[str] = SETS, denoisers: Sequence[str] = DENOISERS
+    interventions: pd.DataFrame,
+    sets: Sequence[str] = SETS,
+    denoisers: Sequence[str] = DENOISERS,
+    labels: Labels = NO_LABELS,
 ) -> Figure:
-    return intervention_figure(interventions, classifier=CLASSIFIER, adversarial_sets=sets, denoisers=denoisers)
+    return intervention_figure(
+        interventions, classifier=CLASSIFIER, adversarial_sets=sets, denoisers=denoisers, labels=labels
+    )
 
 
 def words(figure: Figure) -> list[str]:
@@ -242,6 +258,19 @@ def test_the_figures_read_the_files_of_a_run(tmp_path: Path) -> None:
     )
     assert references(from_files) == pytest.approx(references(from_frame))
     assert len(from_files.collections) == len(from_frame.collections)
+
+
+def test_labels_of_the_study_stand_in_place_of_the_names() -> None:
+    labels = Labels(
+        {"classifiers": {CLASSIFIER: "Net"}, "adversarial_sets": {"own_set": "PGD"}, "denoisers": {"unet": "Mine"}}
+    )
+    geometry = draw_geometry(distances_frame(), predictions_frame(), labels=labels)
+    interventions = draw_interventions(interventions_frame(), labels=labels)
+    for figure in (geometry, interventions):
+        assert {"Net", "FGSM v1", "PGD"} <= set(words(figure))
+        assert not {"VGG-19", "own_set"} & set(words(figure))
+        assert [axes.get_title(loc="left") for axes in figure.axes[:2]] == ["w/o DN", "w/ Mine"]
+    assert [tick.get_text() for tick in geometry.axes[-1].get_xticklabels()] == ["FGSM v1", "PGD"]
 
 
 def check_layout(figure: Figure) -> None:

@@ -16,12 +16,13 @@ from matplotlib.text import Text
 
 from perturbflow.figures.page import LINE, wrapped
 from perturbflow.figures.propagation import propagation_figure
-from perturbflow.figures.style import PALETTE, STYLE, TooManyLinesError, save_figure, set_colors, wording_of
-from perturbflow.planning.declarations import metric_names
+from perturbflow.figures.style import STYLE, TooManyLinesError, save_figure
 from perturbflow.results.reading import MissingResultError
+from perturbflow.vocabulary import OTHER_COLORS, SET_COLORS, Labels, metric_named, set_colors
 
 CLASSIFIERS = ["vgg19", "resnetv2_50", "own_classifier"]
 SETS = ["fgsm_v1", "own_set"]
+NO_LABELS = Labels()
 DENOISERS = ["fusionnet", "unet"]
 CONDITIONS = ["none", *DENOISERS]
 
@@ -66,6 +67,7 @@ def draw(
     sets: Sequence[str] = SETS,
     denoisers: Sequence[str] = DENOISERS,
     colors: dict[str, str] | None = None,
+    labels: Labels = NO_LABELS,
 ) -> Figure:
     return propagation_figure(
         distances,
@@ -74,7 +76,8 @@ def draw(
         classifiers=classifiers,
         adversarial_sets=sets,
         denoisers=denoisers,
-        colors=colors,
+        colors=set_colors(sets) | (colors or {}),
+        labels=labels,
     )
 
 
@@ -111,18 +114,19 @@ def test_every_panel_plots_the_values_of_the_frame(metric: str) -> None:
 def test_colour_says_the_set_and_stroke_says_the_denoiser() -> None:
     lines = draw(distances_frame()).axes[0].lines
     colors = [line.get_color() for line in lines]
-    assert colors == [PALETTE[0]] * 3 + [PALETTE[1]] * 3
+    assert colors == [SET_COLORS["fgsm_v1"]] * 3 + [OTHER_COLORS[0]] * 3
     strokes = [(str(line.get_linestyle()), str(line.get_marker())) for line in lines]
     assert strokes[:3] == strokes[3:]
     assert len(set(strokes[:3])) == 3
     assert len({marker for _, marker in strokes[:3]}) == 3
 
 
-def test_colors_of_the_config_win() -> None:
+def test_lines_and_samples_have_the_colours_given() -> None:
     figure = draw(distances_frame(), colors={"own_set": "black"})
-    assert [to_hex(line.get_color()) for line in figure.axes[0].lines] == [PALETTE[0].lower()] * 3 + ["#000000"] * 3
+    expected = [SET_COLORS["fgsm_v1"].lower()] * 3 + ["#000000"] * 3
+    assert [to_hex(line.get_color()) for line in figure.axes[0].lines] == expected
     drawn = [artist for artist in figure.artists if isinstance(artist, Line2D) and artist.get_marker() != "None"]
-    assert [to_hex(line.get_color()) for line in drawn] == [PALETTE[0].lower()] * 3 + ["#000000"] * 3
+    assert [to_hex(line.get_color()) for line in drawn] == expected
 
 
 def test_the_legend_prints_the_last_distance_of_every_line() -> None:
@@ -227,9 +231,22 @@ def test_a_short_log_range_is_numbered_plainly() -> None:
     assert [axes.yaxis.get_major_formatter()(tick) for tick in shown] == [f"{tick:g}" for tick in shown]
 
 
-def test_every_metric_of_the_registry_has_a_wording() -> None:
-    assert [name for name in metric_names() if wording_of(name).long == name] == []
-    assert wording_of("own_metric").long == "own_metric"
+def test_a_metric_that_the_vocabulary_lacks_is_shown_by_its_name() -> None:
+    distances = distances_frame().rename(columns=lambda column: column.replace("gain", "own_metric"))
+    figure = draw(distances, ["own_metric"], classifiers=["vgg19"])
+    assert metric_named("own_metric").axis == figure.axes[0].get_ylabel() == "mean own_metric"
+
+
+def test_labels_of_the_study_stand_in_place_of_the_names() -> None:
+    labels = Labels(
+        {"classifiers": {"vgg19": "Net"}, "adversarial_sets": {"own_set": "PGD"}, "denoisers": {"unet": "Mine"}}
+    )
+    figure = draw(distances_frame(), labels=labels)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["a  Net", "b  ResNet V2-50", "c  own_classifier"]
+    printed = words(figure)
+    assert [word for word in printed if word in ("FGSM v1", "own_set", "PGD")] == ["FGSM v1", "PGD"]
+    assert [word for word in printed if word.startswith("w/")] == ["w/o DN", "w/ FN", "w/ Mine"] * 2
+    assert "Net" in words(draw(distances_frame(), classifiers=["vgg19"], labels=labels))
 
 
 LAYERS = ["1 conv", "1 max pool, 1 mixed_b", "1 conv, 1 max pool, 6 dense layers", "1 FC"]
@@ -308,10 +325,6 @@ def test_a_missing_line_names_its_file() -> None:
         draw(distances.drop(columns="cosine_ci_low"))
 
 
-def test_more_sets_than_colours_ask_for_colours() -> None:
-    names = [f"set{number}" for number in range(len(PALETTE) + 1)]
-    with pytest.raises(TooManyLinesError, match=r"name a colour of set8 under figures"):
-        set_colors(names, {})
-    assert set_colors(names, {"set8": "grey"})["set8"] == "grey"
+def test_more_denoisers_than_strokes_are_refused() -> None:
     with pytest.raises(TooManyLinesError, match=r"6 denoisers.*figures\.<name>\.denoisers"):
         draw(distances_frame(), denoisers=[f"denoiser{number}" for number in range(6)])

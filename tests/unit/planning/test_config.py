@@ -6,20 +6,25 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from perturbflow import vocabulary
+from perturbflow.data.sources import SOURCES
 from perturbflow.planning.config import (
     ConfigError,
     dereference,
     load_schema,
     merge,
     resolve_config,
+    take_labels,
 )
 from perturbflow.planning.declarations import architectures, metric_names
+from perturbflow.vocabulary import OTHER_COLORS
 from tests.inputs import load_config
 
 ROOT = Path(__file__).parents[3]
@@ -113,6 +118,22 @@ def test_decay_belongs_to_mifgsm_alone(config: dict[str, Any]) -> None:
     assert "decay" not in sets["fgsm"]
 
 
+def test_labels_are_taken_out_of_the_config(config: dict[str, Any]) -> None:
+    plain = resolve_config(config)
+    assert take_labels(copy.deepcopy(plain)) == {}
+
+    put(config, "classifiers.one.label", "One: a net")
+    put(config, "adversarial_sets.fgsm.label", "FGSM, ε = 1")
+    labelled = resolve_config(config)
+
+    assert labelled["classifiers"]["one"]["label"] == "One: a net"
+    assert take_labels(labelled) == {
+        "classifiers": {"one": "One: a net"},
+        "adversarial_sets": {"fgsm": "FGSM, ε = 1"},
+    }
+    assert labelled == plain
+
+
 def test_merge_replaces_everything_but_mappings_and_shares_nothing() -> None:
     base = {"a": {"b": [1, 2], "c": 1}, "d": 1}
     over = {"a": {"b": [3]}, "d": {"e": 2}}
@@ -138,7 +159,7 @@ MISTAKES = [
     ("compute.gpu", 1, "compute.gpu: unknown key; valid: device, batch_size, threads"),
     ("data", {}, "data.source: missing, and it has no default"),
     ("classifiers.vgg19", {}, "classifiers.vgg19.architecture: missing, and it has no default"),
-    ("adversarial_sets.mifgsm.attack", "fgsm", "adversarial_sets.mifgsm.decay: only mifgsm has a decay; remove it"),
+    ("adversarial_sets.mifgsm.attack", "fgsm", "adversarial_sets.mifgsm.decay: decay is for mifgsm alone; remove it"),
     ("adversarial_sets.fgsm.attack", "mifgsm", "adversarial_sets.fgsm.decay: missing, and it has no default"),
     # types
     ("seed", "one", "seed: must be an integer, got 'one'"),
@@ -180,7 +201,7 @@ MISTAKES = [
     # choices and names
     ("classifiers.vgg19.architecture", "my net", "...architecture: 'my net' does not fit; The network. `resnet18`, "),
     ("classifiers.vgg19.architecture", "nets:", "...architecture: 'nets:' does not fit; "),
-    ("denoisers.unet.architecture", "unnet", "...architecture: 'unnet' does not fit; The network, `fusionnet` or "),
+    ("denoisers.unet.architecture", "unnet", "...architecture: 'unnet' does not fit; The network, one of `fusionnet` "),
     ("denoisers.unet.loss", "logit", "denoisers.unet.loss: 'logit' is not one of ...; did you mean 'logits'?"),
     ("denoisers.unet.precision", "float16", "...precision: 'float16' is not one of ...; did you mean 'bfloat16'?"),
     ("run", "a/b", "run: 'a/b' does not fit; Name of the study, of letters, digits, "),
@@ -247,6 +268,17 @@ MISTAKES = [
         {**yaml.safe_load(SMALL)["denoisers"]["unet"], "loss": "features", "guide": "one"},
         "denoisers.fgd.loss: the guide has one feature map, its logits; ",
     ),
+    # labels
+    ("classifiers.vgg19.label", "a|b", "classifiers.vgg19.label: 'a|b' does not fit; What tables and figures write "),
+    ("adversarial_sets.fgsm.label", "costs $1", "...label: 'costs $1' does not fit; "),
+    ("adversarial_sets.fgsm.label", "two\nlines", "...label: 'two\\nlines' does not fit; "),
+    ("adversarial_sets.fgsm.label", "a line\n", "...label: 'a line\\n' does not fit; "),
+    ("denoisers.unet.label", " ", "denoisers.unet.label: ' ' does not fit; "),
+    ("denoisers.unet.label", "x" * 41, "denoisers.unet.label: takes at most 40, has 41"),
+    ("denoisers.unet.label", 7, "denoisers.unet.label: must be a string, got 7"),
+    ("classifier_defaults.label", "Net", "classifier_defaults.label: unknown key; "),
+    ("classifiers.one.label", "VGG-19", "classifiers.one.label: 'VGG-19' is what vgg19 is called; take another"),
+    ("adversarial_sets.mifgsm.label", "FGSM", "adversarial_sets.mifgsm.label: 'FGSM' is what fgsm is called; "),
     # shards
     ("compute.images_per_shard", 0, "compute.images_per_shard: must be at least 1, got 0"),
     ("compute", {"images_per_shard": 1000}, "compute.images_per_shard: 1000 is no multiple of compute.batch_size, 256"),
@@ -298,16 +330,33 @@ def test_a_mistake_is_told_in_one_line(config: dict[str, Any], path: str, value:
     assert any(line.startswith(pieces[0]) and all(piece in line for piece in pieces) for line in lines), lines
 
 
-def test_a_figure_of_more_sets_than_colours_is_refused(config: dict[str, Any]) -> None:
-    names = [f"set{number}" for number in range(7)]
+def test_labels_of_one_denoiser_are_told_from_short_forms_and_names_of_others(config: dict[str, Any]) -> None:
+    unet = config["denoisers"]["unet"]
+    config["denoisers"] |= {"a": {**unet, "label": "UN"}, "b": {**unet, "label": "b"}, "c": {**unet, "label": "a"}}
+    config["denoisers"]["U-Net"] = unet  # called by its name, as unet is by the vocabulary
+
+    assert mistakes_of(config) == ["config.yaml: denoisers.a.label: 'UN' is what unet is called; take another"]
+
+
+def test_figures_whose_sets_share_a_colour_are_refused(config: dict[str, Any]) -> None:
+    names = [f"set{number}" for number in range(len(OTHER_COLORS))]
     config["adversarial_sets"] |= dict.fromkeys(names, config["adversarial_sets"]["fgsm"])
+    last = names[-1]  # fgsm has the first of the colours that the paper's sets have not
     config["figures"] = {
         "all": {"metrics": ["cosine"]},
-        "few": {"metrics": ["cosine"], "adversarial_sets": ["fgsm"]},
-        "coloured": {"metrics": ["cosine"], "colors": {"set6": "red"}},
+        "few": {"metrics": ["cosine"], "adversarial_sets": [last, "mifgsm"]},
+        "pair": {"metrics": ["cosine"], "adversarial_sets": [last, "fgsm"]},
+        "coloured": {"metrics": ["cosine"], "colors": {last: "red"}},
+        "badly": {"metrics": ["cosine"], "adversarial_sets": ["mifgsm", "set0"], "colors": {"set0": "#009e73"}},
+        "black": {"metrics": ["cosine"], "adversarial_sets": ["set0", "set2"], "colors": {"set2": "k"}},
     }
+    what_to_do = "name fewer, or other colours under colors"
+    path = "config.yaml: figures.{}.adversarial_sets: {} sets, some of one colour: {} has that of {}; " + what_to_do
     assert mistakes_of(config) == [
-        "config.yaml: figures.all.adversarial_sets: 9 sets, but 8 colours; name fewer, or colours of set6 under colors"
+        path.format("all", len(names) + 2, last, "fgsm"),
+        path.format("pair", 2, "fgsm", last),
+        path.format("badly", 2, "set0", "mifgsm"),
+        path.format("black", 2, "set2", "set0"),
     ]
 
 
@@ -467,6 +516,43 @@ def test_the_page_names_every_key() -> None:
 # ---- Agreement with the code
 
 
+def test_the_schema_leaves_names_to_the_vocabulary() -> None:
+    text = (ROOT / "config/schema.yaml").read_text(encoding="utf-8")
+    names = [vocabulary.ATTACKS, vocabulary.CONTROLS, vocabulary.DENOISERS, vocabulary.SOURCES, vocabulary.METRICS]
+    # As a name and not as a word: in backticks, first in a list, as an alternative or a value.
+    written = [name for name in chain(*names) if re.search(rf"[`\[(|:] ?{name}(?=[`\],)|]| *$)", text, re.MULTILINE)]
+    assert written == []
+
+
+def test_an_entry_of_the_vocabulary_is_one_of_the_schema(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(vocabulary.ATTACKS, "lookahead", vocabulary.Attack("Lookahead", "steps twice", ("decay",)))
+    monkeypatch.setitem(vocabulary.CONTROLS, "salt", "Salt")
+    monkeypatch.setitem(vocabulary.DENOISERS, "median.net", "Median")
+    monkeypatch.setitem(vocabulary.SOURCES, "tapes", "is on tapes")
+    monkeypatch.setitem(SOURCES, "tapes", SOURCES["image-folder"])
+    load_schema.cache_clear()
+    try:
+        put(config, "adversarial_sets.own", {**config["adversarial_sets"]["mifgsm"], "attack": "lookahead"})
+        put(config, "adversarial_sets.noise", {"attack": "salt", "norm_of": "fgsm"})
+        put(config, "denoisers.mine", {**config["denoisers"]["unet"], "architecture": "median.net"})
+        put(config, "data", {"source": "tapes", "path": "x"})
+        resolve_config(config)
+
+        put(config, "adversarial_sets.fgsm.decay", 1.0)
+        put(config, "adversarial_sets.mifgsm.norm_of", "fgsm")
+        put(config, "denoisers.mine.architecture", "medianXnet")
+        del config["data"]["path"]
+        told = "\n".join(mistakes_of(config))
+    finally:
+        load_schema.cache_clear()
+    assert "adversarial_sets.fgsm.decay: decay is for mifgsm and lookahead alone; remove it" in told
+    assert "adversarial_sets.mifgsm.norm_of: only sign_noise, gaussian_noise and salt have a norm_of; remove it" in told
+    assert "does not fit; The network, one of `fusionnet`, `unet` and `median.net`." in told
+    assert "data.path: must be a string, got nothing (null)" in told
+
+
 def test_architectures_and_options_are_those_of_the_builders() -> None:
     from perturbflow.classifiers.architectures import ARCHITECTURES
 
@@ -483,9 +569,8 @@ def test_architectures_and_options_are_those_of_the_builders() -> None:
 def test_choices_are_those_of_the_registries() -> None:
     from perturbflow.attacks.gradient_sign import ATTACKS
     from perturbflow.attacks.noise import CONTROLS
-    from perturbflow.data.sources import SOURCES
     from perturbflow.denoisers.networks import DENOISERS
-    from perturbflow.figures.style import PALETTE, STROKES
+    from perturbflow.figures.style import STROKES
     from perturbflow.measuring.metrics import ALL_METRICS
     from perturbflow.planning import config
 
@@ -496,7 +581,6 @@ def test_choices_are_those_of_the_registries() -> None:
     architectures = parts["schema.denoisers.additionalProperties.architecture"]["pattern"]
     assert all(re.search(architectures, name) for name in DENOISERS)
     assert set(metric_names()) == set(ALL_METRICS)
-    assert len(PALETTE) == config.FIGURE_COLORS
     assert len(STROKES) == 1 + config.FIGURE_DENOISERS
 
 

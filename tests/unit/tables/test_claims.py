@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from itertools import product
+from itertools import pairwise, product
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,17 @@ import pytest
 
 from perturbflow.results.bootstrap import N_RESAMPLES
 from perturbflow.results.reading import read_results
-from perturbflow.tables.claims.claim import (
-    CLAIMS,
+from perturbflow.tables.claims.claim import CLAIMS, Region
+from perturbflow.tables.claims.table import TABLE, claims
+from perturbflow.vocabulary import (
     COSD,
     MODIFIED_CLASSIFIERS,
     NED,
     PAPER_CLASSIFIERS,
     PAPER_DENOISERS,
     PAPER_SETS,
-    Region,
+    Labels,
 )
-from perturbflow.tables.claims.table import TABLE, claims
 from tests.unit.tables.test_paper import parse_markdown
 
 ROOT = Path(__file__).parents[3]
@@ -333,7 +333,7 @@ def test_not_measured_without_a_metric_or_without_anything() -> None:
     empty = {name: read_results([]) for name in ("distances_images", "layers", "predictions", "mse_images")}
     nothing = claims(**empty, **PAPER, classifiers=["mine"], adversarial_sets=["own_set"], denoisers=[])
     assert set(nothing["verdict"]) == {"not measured"}
-    assert "not measured: adversarial set fgsm_v1 or" in TABLE.markdown(nothing)
+    assert "not measured: adversarial set fgsm_v1 or" in TABLE.markdown(nothing, Labels())
 
 
 def test_sets_beyond_the_papers_are_left_aside(paper_like: pd.DataFrame) -> None:
@@ -359,7 +359,7 @@ def test_claims_are_put_to_others_as_well(paper_like: pd.DataFrame) -> None:
     assert row(table, "denoisers_bring_back_part_of_the_accuracy", "mine, lgd")["verdict"] == "holds"
     assert row(table, "resnetv2_50_gains_most", "resnetv2_50, lgd")["verdict"] == "holds"
     assert row(table, "cosd_fades_at_the_last_layer", "mine")["verdict"] == "holds"
-    first, second, *_ = TABLE.markdown(table).split("\n\n")
+    first, second, *_ = TABLE.markdown(table, Labels()).split("\n\n")
     assert first == f"**Claims of the paper:** holds {len(paper_like)}, fails 0, undecided 0, not measured 0."
     assert f"holds {(others['verdict'] == 'holds').sum()}," in second
 
@@ -384,7 +384,7 @@ def test_markdown(paper_like: pd.DataFrame) -> None:
         nan,
         nan,
     ]
-    text = TABLE.markdown(table)
+    text = TABLE.markdown(table, Labels())
     first, _, counts, *claim_parts = text.split("\n\n")
     assert first == f"**Claims of the paper:** holds {len(table) - 1}, fails 0, undecided 0, not measured 1."
     count_rows = parse_markdown(counts)
@@ -403,6 +403,23 @@ def test_markdown(paper_like: pd.DataFrame) -> None:
     gain = parse_markdown(statements["prelu_gains_less_than_resnetv2_50"])[1]
     assert gain[2].startswith("-20.0 [-")
     assert "Over FGSM v2, i-FGSM v1, i-FGSM v2, mi-FGSM." in text
+
+
+def test_labels_of_the_study_stand_in_place_of_the_names(paper_like: pd.DataFrame) -> None:
+    labels = Labels(
+        {
+            "classifiers": {"vgg19": "Net", "unet": "a classifier of a denoiser's name"},
+            "adversarial_sets": {"fgsm_v1": "One step", "vgg19": "a set of a classifier's name"},
+            "denoisers": {"unet": "Mine"},
+        }
+    )
+    parts = TABLE.markdown(paper_like, labels).split("\n\n")
+    tables = {part.split("`")[1]: below for part, below in pairwise(parts) if part.startswith("`")}
+    subjects = {claim: [row[0] for row in parse_markdown(below)[1:]] for claim, below in tables.items()}
+    assert subjects["ned_jumps_most_in_vgg19"] == ["Net"]
+    assert subjects["denoisers_raise_the_mse_of_fgsm_v1"] == ["FusionNet, One step", "Mine, One step"]
+    assert "Net, Mine" in subjects["denoisers_lower_ned_a_little"]
+    assert any(part.endswith(" Over One step, FGSM v2, i-FGSM v1, i-FGSM v2, mi-FGSM.") for part in parts)
 
 
 def test_columns_are_all_that_is_used(paper_like: pd.DataFrame) -> None:

@@ -10,6 +10,7 @@ from perturbflow.tables import decision_planes as decision_planes_table
 from perturbflow.tables.amplification import amplification
 from perturbflow.tables.decision_planes import decision_planes
 from perturbflow.tables.markdown import three_significant
+from perturbflow.vocabulary import Labels
 from tests.unit.tables.test_paper import parse_markdown
 
 CONTROLS = {"sign": "attack", "gaussian": "attack"}
@@ -87,7 +88,7 @@ def test_decision_planes_values() -> None:
 
 
 def test_decision_planes_markdown() -> None:
-    text = decision_planes_table.TABLE.markdown(planes())
+    text = decision_planes_table.TABLE.markdown(planes(), Labels())
     _, first, second = text.split("\n\n**")
     assert first.startswith("ResNet V2-50** (the paper: radial)\n")
     assert second.startswith("mine**\n")
@@ -103,6 +104,19 @@ def test_decision_planes_markdown() -> None:
     assert dict(zip(head, rows[2], strict=True))["Noise"] == ""
 
 
+def test_labels_of_the_study_stand_in_place_of_the_names() -> None:
+    labels = Labels(
+        {"classifiers": {"mine": "Net"}, "adversarial_sets": {"sign": "Noise"}, "denoisers": {"unet": "Mine"}}
+    )
+    _, _, second = decision_planes_table.TABLE.markdown(planes(), labels).split("\n\n**")
+    assert second.startswith("Net**\n")
+    assert [row[1] for row in parse_markdown(second)[1:3]] == ["w/o DN", "w/ Mine"]
+    table = amplification(images()[0], ["mine"], ["unet"], CONTROLS)
+    _, only = amplification_table.TABLE.markdown(table, labels).split("\n\n**")
+    assert only.startswith("Net**\n")
+    assert [row[1:3] for row in parse_markdown(only)[1:3]] == [["Noise", "w/o DN"], ["Noise", "w/ Mine"]]
+
+
 def test_decision_planes_without_controls_or_changes() -> None:
     distances, predictions = images()
     distances.loc[distances["adversarial_set"] == "second", ["along_share"]] = np.nan
@@ -111,7 +125,7 @@ def test_decision_planes_without_controls_or_changes() -> None:
     assert row["n_images"] == 0
     assert np.isnan(row["margin_change_mean"])
     assert row["verdict"] == "undecided"
-    assert "Noise" not in decision_planes_table.TABLE.markdown(table).split("\n\n")[-1]
+    assert "Noise" not in decision_planes_table.TABLE.markdown(table, Labels()).split("\n\n")[-1]
 
 
 def test_decision_planes_name_what_is_missing() -> None:
@@ -173,7 +187,7 @@ def test_amplification_markdown() -> None:
     distances.loc[(distances["adversarial_set"] == "attack") & (distances["position"] == 2), "relative_error"] *= 5
     table = amplification(distances, CLASSIFIERS, ["unet"], CONTROLS)
     table.loc[table["denoiser"] == "unet", ["amplification", "amplification_ci_low", "amplification_ci_high"]] = np.nan
-    _, first, second = amplification_table.TABLE.markdown(table).split("\n\n**")
+    _, first, second = amplification_table.TABLE.markdown(table, Labels()).split("\n\n**")
     assert first.startswith("ResNet V2-50**")
     assert parse_markdown(second) == [
         ["Adversarial set", "Control", "Condition", "First", "Largest", "Before the logits", "Logits"],

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from perturbflow.results.reading import LABELS, MissingResultError, condition_label, label, read_results
+from perturbflow.results.reading import MissingResultError, read_results
 from perturbflow.tables import table1 as module1
 from perturbflow.tables import table2 as module2
 from perturbflow.tables import table3 as module3
@@ -18,6 +18,7 @@ from perturbflow.tables.table2 import table2
 from perturbflow.tables.table3 import table3
 from perturbflow.tables.table4 import table4
 from perturbflow.tables.table5 import table5
+from perturbflow.vocabulary import Labels
 
 ROOT = Path(__file__).parents[3]
 TABLES = {
@@ -156,7 +157,7 @@ def test_table2_values_and_paper() -> None:
     assert records(table[["step", "max_steps", "decay"]]) == [
         {"step": 0.5, "max_steps": 20, "decay": decay} for decay in (None, None, 0.9)
     ]
-    rows = parse_markdown(TABLES["table2"].markdown(table))
+    rows = parse_markdown(TABLES["table2"].markdown(table, Labels()))
     assert rows[1:] == [
         ["FGSM v1", "FGSM", "ResNet-18", "ResNet-18", "50.0 (60)", "50.0 (60)", "0.5", "20", ""],
         ["FGSM v2", "FGSM", "ResNet-18", "own_classifier", "50.0 (60)", "50.0", "0.5", "20", ""],
@@ -196,7 +197,7 @@ def test_table2_of_all_kinds_of_sets() -> None:
         [None, None, None, 8, None, None, False, '{"steps": 10, "random_start": false}'],
         [None, None, None, None, None, None, False, None],
     ]
-    head, *rows = parse_markdown(TABLES["table2"].markdown(table))
+    head, *rows = parse_markdown(TABLES["table2"].markdown(table, Labels()))
     assert [dict(zip(head, row, strict=True)) for row in rows] == [
         {
             "Adversarial set": name,
@@ -240,7 +241,7 @@ def test_table3_values_and_paper() -> None:
             ("own_classifier", None, 7, None, 1.5, None),
         ]
     ]
-    rows = parse_markdown(TABLES["table3"].markdown(table))
+    rows = parse_markdown(TABLES["table3"].markdown(table, Labels()))
     assert rows[1] == ["VGG-19", "99.12 (99.221)", "50.00", "19 (19)", "140.39 (138.36)"]
     assert rows[2] == ["own_classifier", "99.12", "50.00", "7", "1.50"]
 
@@ -252,7 +253,7 @@ def test_table4_values_and_paper() -> None:
     assert table["mse_train_px2"].tolist() == pytest.approx([1, 0.9, 0.8, 10, 9.9, 9.8])
     assert [row["mse_train_px2_paper"] for row in records(table)] == [13.439, 8.537, None, None, None, None]
     assert table["n_images"].tolist() == [100] * 6
-    assert parse_markdown(TABLES["table4"].markdown(table)) == [
+    assert parse_markdown(TABLES["table4"].markdown(table, Labels())) == [
         ["Adversarial set", "Adversary", "U-Net", "own_denoiser"],
         ["FGSM v2", "1.00 (13.439)", "0.900 (8.537)", "0.800"],
         ["own_set", "10.0", "9.90", "9.80"],
@@ -267,7 +268,7 @@ def test_table5_values_and_paper() -> None:
     assert first["top1_train_pct"].tolist() == pytest.approx([55, 67.5, 80])
     assert [row["top1_train_pct_paper"] for row in records(first)] == [27.7, 52.0, None]
     assert table.drop(first.index)["top1_train_pct_paper"].isna().all()
-    assert parse_markdown(TABLES["table5"].markdown(table)) == [
+    assert parse_markdown(TABLES["table5"].markdown(table, Labels())) == [
         ["Adversarial set"]
         + [
             f"{name} {condition}"
@@ -284,7 +285,7 @@ def test_table7_reads_like_table5() -> None:
     table = TABLES["table7"].build(
         accuracy_frame().replace(names), PAPER["table7"], list(names.values()), ["fgsm_v2"], ["unet"]
     )
-    text = TABLES["table7"].markdown(table)
+    text = TABLES["table7"].markdown(table, Labels())
     assert text.startswith("**Table 7.**")
     assert parse_markdown(text) == [
         ["Adversarial set"]
@@ -299,7 +300,7 @@ def test_table7_reads_like_table5() -> None:
 
 def test_config_order_is_kept() -> None:
     table = table5(accuracy_frame(), PAPER["table5"], CLASSIFIERS[::-1], SETS[::-1], DENOISERS[::-1])
-    head, *rows = parse_markdown(TABLES["table5"].markdown(table))
+    head, *rows = parse_markdown(TABLES["table5"].markdown(table, Labels()))
     assert head[1:4] == ["own_classifier w/o DN", "own_classifier w/ own_denoiser", "own_classifier w/ UN"]
     assert [row[0] for row in rows] == ["own_set", "FGSM v2"]
 
@@ -399,11 +400,47 @@ def test_three_significant(value: float, text: str) -> None:
     assert three_significant(value) == text
 
 
-def test_labels() -> None:
-    assert label("resnetv2_50") == "ResNet V2-50"
-    assert label("my_network") == "my_network"
-    assert [condition_label(name) for name in ("none", "unet", "mine")] == ["w/o DN", "w/ UN", "w/ mine"]
-    assert len(set(LABELS.values())) == len(LABELS)
+def test_labels_of_the_study_stand_in_place_of_the_names() -> None:
+    labels = Labels(
+        {
+            "classifiers": {"vgg19": "Net"},
+            "adversarial_sets": {"own_set": "PGD"},
+            "denoisers": {"unet": "Mine", "own_denoiser": "Median"},
+        }
+    )
+
+    def head_and_first_cells(name: str, table: pd.DataFrame) -> tuple[list[str], list[str]]:
+        head, *rows = parse_markdown(TABLES[name].markdown(table, labels))
+        return head, [row[0] for row in rows]
+
+    accuracy = accuracy_frame()
+    table = table1(mse_frame(), accuracy, PAPER["table1"], SETS, "vgg19", "unet")
+    caption = TABLES["table1"].markdown(table, labels).split("\n")[0]
+    assert "accuracy of Net on them, without and with the denoiser Mine." in caption
+    assert head_and_first_cells("table1", table)[1] == ["FGSM v2", "PGD"]
+    assert head_and_first_cells("table3", table3(clean_accuracy_frame(), PAPER["table3"], CLASSIFIERS))[1] == [
+        "Net",
+        "own_classifier",
+    ]
+    assert head_and_first_cells("table4", table4(mse_frame(), PAPER["table4"], SETS, DENOISERS)) == (
+        ["Adversarial set", "Adversary", "Mine", "Median"],
+        ["FGSM v2", "PGD"],
+    )
+    table = table5(accuracy, PAPER["table5"], ["vgg19"], SETS, DENOISERS)
+    head = ["Adversarial set", "Net w/o DN", "Net w/ Mine", "Net w/ Median"]
+    for name in ("table5", "table7"):
+        assert head_and_first_cells(name, table) == (head, ["FGSM v2", "PGD"])
+        assert "(DN: denoiser)." in TABLES[name].markdown(table, labels)
+    assert "(DN: denoiser, UN: U-Net)." in TABLES["table5"].markdown(table, Labels())
+
+    recipe = {"attack": "fgsm", "attacker": "vgg19", "stopping_classifier": "vgg19", "denoiser": "unet"}
+    sets = {"own_set": recipe, "fgsm": {"attack": "sign_noise", "norm_of": "own_set"}}
+    own = Labels({"classifiers": {"vgg19": "Net"}, "adversarial_sets": {"own_set": "PGD", "fgsm": "Noise"}})
+    rows = parse_markdown(TABLES["table2"].markdown(table2(clean_accuracy_frame(), PAPER["table2"], sets), own))[1:]
+    assert [row[:6] for row in rows] == [
+        ["PGD", "FGSM", "Net", "Net", "", "U-Net"],
+        ["Noise", "Sign noise", "", "", "PGD", ""],
+    ]
 
 
 def test_tables_and_figures_do_without_torch() -> None:
