@@ -29,7 +29,7 @@ def table1(
     mse_denoised_px2        the same after the denoiser
     top1_adversarial_pct    the classifier's top-1 accuracy on the adversaries, percent
     top1_denoised_pct       the same after the denoiser
-    <each of the four>paper_number
+    <each of the four>_paper
 
     The paper's numbers are for one classifier and one denoiser, `PAPER_TABLE1`; for others they stay empty.
     Raises MissingResultError for a row that the frames lack.

@@ -36,7 +36,7 @@ def table2(
     denoiser                            what stands before both classifiers while the set is made; empty for none
     round_to_8_bits                     whether every candidate is rounded to whole pixel values
     options                             of an attack of Foolbox: the arguments of its class, JSON; empty for none
-    <each accuracy>paper_number               empty if the paper used another classifier there
+    <each accuracy>_paper               empty if the paper used another classifier there
 
     What a kind of set does not have is empty. Raises MissingResultError for a row that the frame lacks.
     """

@@ -22,7 +22,7 @@ def table3(clean_accuracy: pd.DataFrame, paper: pd.DataFrame, classifiers: Seque
     top1_val_pct            the same on the clean validation images; the paper gives none here
     n_layers                convolution and linear layers; the paper counts in its own way
     n_parameters_millions   trainable numbers
-    <each but top1_val_pct>paper_number
+    <each but top1_val_pct>_paper
 
     Raises MissingResultError for a row that the frame lacks.
     """

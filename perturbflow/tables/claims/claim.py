@@ -88,7 +88,7 @@ class Evidence(Protocol):
 
 
 Effect = Callable[..., Array]
-"""Of a source, a scope and the names of the claim's subject, in this order."""
+"""Of evidence, a scope and the names of the claim's subject, in this order."""
 
 Names = str | tuple[str, ...]
 """Names given one by one, or a key of what `_names` returns."""

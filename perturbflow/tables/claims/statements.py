@@ -4,8 +4,8 @@ A claim says in which region an effect lies, a ratio or a difference of means ov
 95% bootstrap interval lies inside that region, fails where it lies outside, and is undecided elsewhere. Images are
 resampled together (`perturbflow.results.bootstrap`): what is compared is compared on the same images.
 
-`CLAIMS` holds them. A claim's function computes its effect from a source of numbers, the run or the paper's own tables;
-so the paper's effect stands beside ours wherever its tables give it.
+`CLAIMS` holds them. A claim's function computes its effect from evidence, the run's numbers or those of the paper's own
+tables; so the paper's effect stands beside ours wherever its tables give it.
 """
 
 from __future__ import annotations
@@ -39,53 +39,53 @@ def _mean(arrays: Iterable[Array]) -> Array:
 
 
 def _distance(
-    source: Evidence, scope: Scope, metric: str, classifier: str, position: int, condition: str = RAW
+    evidence: Evidence, scope: Scope, metric: str, classifier: str, position: int, condition: str = RAW
 ) -> Array:
     """Mean distance over the scope's sets."""
-    return _mean(source.distance(metric, classifier, name, condition, position) for name in scope.adversarial_sets)
+    return _mean(evidence.distance(metric, classifier, name, condition, position) for name in scope.adversarial_sets)
 
 
-def _at_logits(source: Evidence, scope: Scope, metric: str, classifier: str, condition: str = RAW) -> Array:
-    return _distance(source, scope, metric, classifier, scope.taps_of(classifier).last, condition)
+def _at_logits(evidence: Evidence, scope: Scope, metric: str, classifier: str, condition: str = RAW) -> Array:
+    return _distance(evidence, scope, metric, classifier, scope.taps_of(classifier).last, condition)
 
 
-def _accuracy(source: Evidence, scope: Scope, classifier: str, condition: str) -> Array:
+def _accuracy(evidence: Evidence, scope: Scope, classifier: str, condition: str) -> Array:
     """Mean accuracy over the scope's sets, percent."""
-    return _mean(source.accuracy(classifier, name, condition) for name in scope.adversarial_sets)
+    return _mean(evidence.accuracy(classifier, name, condition) for name in scope.adversarial_sets)
 
 
-def _gain(source: Evidence, scope: Scope, classifier: str, denoiser: str) -> Array:
+def _gain(evidence: Evidence, scope: Scope, classifier: str, denoiser: str) -> Array:
     """Percentage points that the denoiser brings back."""
-    return _accuracy(source, scope, classifier, denoiser) - _accuracy(source, scope, classifier, RAW)
+    return _accuracy(evidence, scope, classifier, denoiser) - _accuracy(evidence, scope, classifier, RAW)
 
 
 def _others(classifier: str) -> list[str]:
     return [name for name in PAPER_CLASSIFIERS if name != classifier]
 
 
-def _jump(source: Evidence, scope: Scope, classifier: str) -> Array:
+def _jump(evidence: Evidence, scope: Scope, classifier: str) -> Array:
     taps = scope.taps_of(classifier)
-    before = [_distance(source, scope, NED, classifier, position) for position in range(taps.first, taps.last)]
-    return _ratio(_at_logits(source, scope, NED, classifier), np.max(before, axis=0))
+    before = [_distance(evidence, scope, NED, classifier, position) for position in range(taps.first, taps.last)]
+    return _ratio(_at_logits(evidence, scope, NED, classifier), np.max(before, axis=0))
 
 
-def _growth(source: Evidence, scope: Scope, metric: str, classifier: str) -> Array:
+def _growth(evidence: Evidence, scope: Scope, metric: str, classifier: str) -> Array:
     taps = scope.taps_of(classifier)
     last, first = (
-        _distance(source, scope, metric, classifier, position) for position in (taps.last_convolutional, taps.first)
+        _distance(evidence, scope, metric, classifier, position) for position in (taps.last_convolutional, taps.first)
     )
     return _ratio(last, first)
 
 
-def _at_logits_over_before(source: Evidence, scope: Scope, metric: str, classifier: str) -> Array:
-    before = _distance(source, scope, metric, classifier, scope.taps_of(classifier).before_last)
-    return _ratio(_at_logits(source, scope, metric, classifier), before)
+def _at_logits_over_before(evidence: Evidence, scope: Scope, metric: str, classifier: str) -> Array:
+    before = _distance(evidence, scope, metric, classifier, scope.taps_of(classifier).before_last)
+    return _ratio(_at_logits(evidence, scope, metric, classifier), before)
 
 
-def _left_at_logits(source: Evidence, scope: Scope, metric: str, classifier: str, denoiser: str) -> Array:
+def _left_at_logits(evidence: Evidence, scope: Scope, metric: str, classifier: str, denoiser: str) -> Array:
     """What a denoiser leaves of a distance at the logits."""
-    denoised = _at_logits(source, scope, metric, classifier, denoiser)
-    return _ratio(denoised, _at_logits(source, scope, metric, classifier))
+    denoised = _at_logits(evidence, scope, metric, classifier, denoiser)
+    return _ratio(denoised, _at_logits(evidence, scope, metric, classifier))
 
 
 @claim(
@@ -94,8 +94,8 @@ def _left_at_logits(source: Evidence, scope: Scope, metric: str, classifier: str
     Region(low=1),
     "every classifier",
 )
-def _ned_jumps_at_the_last_layer(source: Evidence, scope: Scope, classifier: str) -> Array:
-    return _jump(source, scope, classifier)
+def _ned_jumps_at_the_last_layer(evidence: Evidence, scope: Scope, classifier: str) -> Array:
+    return _jump(evidence, scope, classifier)
 
 
 @claim(
@@ -103,9 +103,9 @@ def _ned_jumps_at_the_last_layer(source: Evidence, scope: Scope, classifier: str
     Region(low=1),
     ("vgg19",),
 )
-def _ned_jumps_most_in_vgg19(source: Evidence, scope: Scope, classifier: str) -> Array:
-    others = [_jump(source, scope, other) for other in _others(classifier)]
-    return _ratio(_jump(source, scope, classifier), np.max(others, axis=0))
+def _ned_jumps_most_in_vgg19(evidence: Evidence, scope: Scope, classifier: str) -> Array:
+    others = [_jump(evidence, scope, other) for other in _others(classifier)]
+    return _ratio(_jump(evidence, scope, classifier), np.max(others, axis=0))
 
 
 @claim(
@@ -114,14 +114,14 @@ def _ned_jumps_most_in_vgg19(source: Evidence, scope: Scope, classifier: str) ->
     Region(low=1),
     "every classifier",
 )
-def _larger_perturbation_larger_ned(source: Evidence, scope: Scope, classifier: str) -> Array:
+def _larger_perturbation_larger_ned(evidence: Evidence, scope: Scope, classifier: str) -> Array:
     large, small = (
         replace(scope, adversarial_sets=tuple(s for s in scope.adversarial_sets if (s in LARGE_SETS) == is_large))
         for is_large in (True, False)
     )
     if not (large.adversarial_sets and small.adversarial_sets):
         raise NotMeasuredError("FGSM v2 or i-FGSM v2, and a set beside them")
-    return _ratio(_at_logits(source, large, NED, classifier), _at_logits(source, small, NED, classifier))
+    return _ratio(_at_logits(evidence, large, NED, classifier), _at_logits(evidence, small, NED, classifier))
 
 
 @claim(
@@ -130,8 +130,8 @@ def _larger_perturbation_larger_ned(source: Evidence, scope: Scope, classifier: 
     Region(high=1, closed=True),
     "every classifier",
 )
-def _ned_is_not_amplified_by_convolutions(source: Evidence, scope: Scope, classifier: str) -> Array:
-    return _growth(source, scope, NED, classifier)
+def _ned_is_not_amplified_by_convolutions(evidence: Evidence, scope: Scope, classifier: str) -> Array:
+    return _growth(evidence, scope, NED, classifier)
 
 
 @claim(
@@ -140,8 +140,8 @@ def _ned_is_not_amplified_by_convolutions(source: Evidence, scope: Scope, classi
     Region(low=1),
     "every classifier",
 )
-def _cosd_is_amplified_by_convolutions(source: Evidence, scope: Scope, classifier: str) -> Array:
-    return _growth(source, scope, COSD, classifier)
+def _cosd_is_amplified_by_convolutions(evidence: Evidence, scope: Scope, classifier: str) -> Array:
+    return _growth(evidence, scope, COSD, classifier)
 
 
 @claim(
@@ -149,8 +149,8 @@ def _cosd_is_amplified_by_convolutions(source: Evidence, scope: Scope, classifie
     Region(high=1),
     "every classifier whose COS-D fades",
 )
-def _cosd_fades_at_the_last_layer(source: Evidence, scope: Scope, classifier: str) -> Array:
-    return _at_logits_over_before(source, scope, COSD, classifier)
+def _cosd_fades_at_the_last_layer(evidence: Evidence, scope: Scope, classifier: str) -> Array:
+    return _at_logits_over_before(evidence, scope, COSD, classifier)
 
 
 @claim(
@@ -159,8 +159,8 @@ def _cosd_fades_at_the_last_layer(source: Evidence, scope: Scope, classifier: st
     Region(low=1, closed=True),
     COSD_STAYS,
 )
-def _cosd_stays_at_the_last_layer(source: Evidence, scope: Scope, classifier: str) -> Array:
-    return _at_logits_over_before(source, scope, COSD, classifier)
+def _cosd_stays_at_the_last_layer(evidence: Evidence, scope: Scope, classifier: str) -> Array:
+    return _at_logits_over_before(evidence, scope, COSD, classifier)
 
 
 @claim(
@@ -169,9 +169,9 @@ def _cosd_stays_at_the_last_layer(source: Evidence, scope: Scope, classifier: st
     Region(high=1),
     ("resnetv2_50",),
 )
-def _ned_is_lowest_in_resnetv2_50(source: Evidence, scope: Scope, classifier: str) -> Array:
-    others = [_at_logits(source, scope, NED, other) for other in _others(classifier)]
-    return _ratio(_at_logits(source, scope, NED, classifier), np.min(others, axis=0))
+def _ned_is_lowest_in_resnetv2_50(evidence: Evidence, scope: Scope, classifier: str) -> Array:
+    others = [_at_logits(evidence, scope, NED, other) for other in _others(classifier)]
+    return _ratio(_at_logits(evidence, scope, NED, classifier), np.min(others, axis=0))
 
 
 @claim(
@@ -180,9 +180,9 @@ def _ned_is_lowest_in_resnetv2_50(source: Evidence, scope: Scope, classifier: st
     Region(low=1),
     ("resnetv2_50",),
 )
-def _cosd_is_largest_in_resnetv2_50(source: Evidence, scope: Scope, classifier: str) -> Array:
-    others = [_at_logits(source, scope, COSD, other) for other in _others(classifier)]
-    return _ratio(_at_logits(source, scope, COSD, classifier), np.max(others, axis=0))
+def _cosd_is_largest_in_resnetv2_50(evidence: Evidence, scope: Scope, classifier: str) -> Array:
+    others = [_at_logits(evidence, scope, COSD, other) for other in _others(classifier)]
+    return _ratio(_at_logits(evidence, scope, COSD, classifier), np.max(others, axis=0))
 
 
 @claim(
@@ -192,8 +192,8 @@ def _cosd_is_largest_in_resnetv2_50(source: Evidence, scope: Scope, classifier: 
     "every denoiser",
     STRONG_SETS,
 )
-def _denoisers_cut_the_mse(source: Evidence, scope: Scope, denoiser: str, adversarial_set: str) -> Array:
-    return _ratio(source.mse(adversarial_set, denoiser), source.mse(adversarial_set, RAW))
+def _denoisers_cut_the_mse(evidence: Evidence, scope: Scope, denoiser: str, adversarial_set: str) -> Array:
+    return _ratio(evidence.mse(adversarial_set, denoiser), evidence.mse(adversarial_set, RAW))
 
 
 @claim(
@@ -203,8 +203,8 @@ def _denoisers_cut_the_mse(source: Evidence, scope: Scope, denoiser: str, advers
     "every denoiser",
     ("fgsm_v1",),
 )
-def _denoisers_raise_the_mse_of_fgsm_v1(source: Evidence, scope: Scope, denoiser: str, adversarial_set: str) -> Array:
-    return _ratio(source.mse(adversarial_set, denoiser), source.mse(adversarial_set, RAW))
+def _denoisers_raise_the_mse_of_fgsm_v1(evidence: Evidence, scope: Scope, denoiser: str, adversarial_set: str) -> Array:
+    return _ratio(evidence.mse(adversarial_set, denoiser), evidence.mse(adversarial_set, RAW))
 
 
 @claim(
@@ -215,9 +215,11 @@ def _denoisers_raise_the_mse_of_fgsm_v1(source: Evidence, scope: Scope, denoiser
     "every denoiser",
     adversarial_sets=STRONG_SETS,
 )
-def _denoisers_bring_back_part_of_the_accuracy(source: Evidence, scope: Scope, classifier: str, denoiser: str) -> Array:
-    lost = _accuracy(source, scope, classifier, CLEAN) - _accuracy(source, scope, classifier, RAW)
-    return _ratio(_gain(source, scope, classifier, denoiser), lost)
+def _denoisers_bring_back_part_of_the_accuracy(
+    evidence: Evidence, scope: Scope, classifier: str, denoiser: str
+) -> Array:
+    lost = _accuracy(evidence, scope, classifier, CLEAN) - _accuracy(evidence, scope, classifier, RAW)
+    return _ratio(_gain(evidence, scope, classifier, denoiser), lost)
 
 
 @claim(
@@ -228,9 +230,9 @@ def _denoisers_bring_back_part_of_the_accuracy(source: Evidence, scope: Scope, c
     "every denoiser",
     adversarial_sets=STRONG_SETS,
 )
-def _resnetv2_50_gains_most(source: Evidence, scope: Scope, classifier: str, denoiser: str) -> Array:
-    others = [_gain(source, scope, other, denoiser) for other in _others(classifier)]
-    return _gain(source, scope, classifier, denoiser) - np.max(others, axis=0)
+def _resnetv2_50_gains_most(evidence: Evidence, scope: Scope, classifier: str, denoiser: str) -> Array:
+    others = [_gain(evidence, scope, other, denoiser) for other in _others(classifier)]
+    return _gain(evidence, scope, classifier, denoiser) - np.max(others, axis=0)
 
 
 @claim(
@@ -241,8 +243,8 @@ def _resnetv2_50_gains_most(source: Evidence, scope: Scope, classifier: str, den
     "every denoiser",
     adversarial_sets=STRONG_SETS,
 )
-def _denoisers_lower_ned_a_little(source: Evidence, scope: Scope, classifier: str, denoiser: str) -> Array:
-    return _left_at_logits(source, scope, NED, classifier, denoiser)
+def _denoisers_lower_ned_a_little(evidence: Evidence, scope: Scope, classifier: str, denoiser: str) -> Array:
+    return _left_at_logits(evidence, scope, NED, classifier, denoiser)
 
 
 @claim(
@@ -254,9 +256,9 @@ def _denoisers_lower_ned_a_little(source: Evidence, scope: Scope, classifier: st
     adversarial_sets=LARGE_SETS,
 )
 def _denoisers_lower_ned_of_resnetv2_50_by_20_to_30(
-    source: Evidence, scope: Scope, classifier: str, denoiser: str
+    evidence: Evidence, scope: Scope, classifier: str, denoiser: str
 ) -> Array:
-    return _left_at_logits(source, scope, NED, classifier, denoiser)
+    return _left_at_logits(evidence, scope, NED, classifier, denoiser)
 
 
 @claim(
@@ -267,12 +269,12 @@ def _denoisers_lower_ned_of_resnetv2_50_by_20_to_30(
     "every denoiser",
     adversarial_sets=STRONG_SETS,
 )
-def _denoisers_lower_ned_most_in_resnetv2_50(source: Evidence, scope: Scope, classifier: str, denoiser: str) -> Array:
+def _denoisers_lower_ned_most_in_resnetv2_50(evidence: Evidence, scope: Scope, classifier: str, denoiser: str) -> Array:
     others = [
-        _left_at_logits(source, scope, NED, other, denoiser)
+        _left_at_logits(evidence, scope, NED, other, denoiser)
         for other in ("senet154", "inception_resnet_v2", "densenet201")
     ]
-    return _ratio(_left_at_logits(source, scope, NED, classifier, denoiser), np.min(others, axis=0))
+    return _ratio(_left_at_logits(evidence, scope, NED, classifier, denoiser), np.min(others, axis=0))
 
 
 @claim(
@@ -283,14 +285,14 @@ def _denoisers_lower_ned_most_in_resnetv2_50(source: Evidence, scope: Scope, cla
     "every denoiser",
     adversarial_sets=STRONG_SETS,
 )
-def _denoisers_lower_cosd_in_the_middle(source: Evidence, scope: Scope, classifier: str, denoiser: str) -> Array:
+def _denoisers_lower_cosd_in_the_middle(evidence: Evidence, scope: Scope, classifier: str, denoiser: str) -> Array:
     middle = scope.taps_of(classifier).middle
     if not middle:
         raise NotMeasuredError(f"a layer of {classifier} between the first and the logits")
     ratios = [
         _ratio(
-            _distance(source, scope, COSD, classifier, position, denoiser),
-            _distance(source, scope, COSD, classifier, position),
+            _distance(evidence, scope, COSD, classifier, position, denoiser),
+            _distance(evidence, scope, COSD, classifier, position),
         )
         for position in middle
     ]
@@ -305,20 +307,20 @@ def _denoisers_lower_cosd_in_the_middle(source: Evidence, scope: Scope, classifi
     "every denoiser",
     adversarial_sets=STRONG_SETS,
 )
-def _denoisers_halve_cosd_of_resnetv2_50(source: Evidence, scope: Scope, classifier: str, denoiser: str) -> Array:
-    return _left_at_logits(source, scope, COSD, classifier, denoiser)
+def _denoisers_halve_cosd_of_resnetv2_50(evidence: Evidence, scope: Scope, classifier: str, denoiser: str) -> Array:
+    return _left_at_logits(evidence, scope, COSD, classifier, denoiser)
 
 
-def _accuracy_change(source: Evidence, scope: Scope, classifier: str) -> Array:
+def _accuracy_change(evidence: Evidence, scope: Scope, classifier: str) -> Array:
     """Percentage points above DenseNet-201, mean over sets and conditions."""
     return _mean(
-        _accuracy(source, scope, classifier, condition) - _accuracy(source, scope, "densenet201", condition)
+        _accuracy(evidence, scope, classifier, condition) - _accuracy(evidence, scope, "densenet201", condition)
         for condition in scope.conditions
     )
 
 
-def _logits_over_densenet201(source: Evidence, scope: Scope, metric: str, classifier: str) -> Array:
-    return _ratio(_at_logits(source, scope, metric, classifier), _at_logits(source, scope, metric, "densenet201"))
+def _logits_over_densenet201(evidence: Evidence, scope: Scope, metric: str, classifier: str) -> Array:
+    return _ratio(_at_logits(evidence, scope, metric, classifier), _at_logits(evidence, scope, metric, "densenet201"))
 
 
 @claim(
@@ -327,8 +329,8 @@ def _logits_over_densenet201(source: Evidence, scope: Scope, metric: str, classi
     Region(-5, 5, closed=True),
     ("densenet201_conv",),
 )
-def _fc_to_convolution_keeps_the_accuracy(source: Evidence, scope: Scope, classifier: str) -> Array:
-    return _accuracy_change(source, scope, classifier)
+def _fc_to_convolution_keeps_the_accuracy(evidence: Evidence, scope: Scope, classifier: str) -> Array:
+    return _accuracy_change(evidence, scope, classifier)
 
 
 @claim(
@@ -337,8 +339,8 @@ def _fc_to_convolution_keeps_the_accuracy(source: Evidence, scope: Scope, classi
     Region(1 / 1.5, 1.5, closed=True),
     ("densenet201_conv",),
 )
-def _fc_to_convolution_keeps_ned(source: Evidence, scope: Scope, classifier: str) -> Array:
-    return _logits_over_densenet201(source, scope, NED, classifier)
+def _fc_to_convolution_keeps_ned(evidence: Evidence, scope: Scope, classifier: str) -> Array:
+    return _logits_over_densenet201(evidence, scope, NED, classifier)
 
 
 @claim(
@@ -347,8 +349,8 @@ def _fc_to_convolution_keeps_ned(source: Evidence, scope: Scope, classifier: str
     Region(high=1),
     ("densenet201_prelu",),
 )
-def _prelu_lowers_ned(source: Evidence, scope: Scope, classifier: str) -> Array:
-    return _logits_over_densenet201(source, scope, NED, classifier)
+def _prelu_lowers_ned(evidence: Evidence, scope: Scope, classifier: str) -> Array:
+    return _logits_over_densenet201(evidence, scope, NED, classifier)
 
 
 @claim(
@@ -357,8 +359,8 @@ def _prelu_lowers_ned(source: Evidence, scope: Scope, classifier: str) -> Array:
     Region(low=1),
     ("densenet201_prelu",),
 )
-def _prelu_raises_cosd(source: Evidence, scope: Scope, classifier: str) -> Array:
-    return _logits_over_densenet201(source, scope, COSD, classifier)
+def _prelu_raises_cosd(evidence: Evidence, scope: Scope, classifier: str) -> Array:
+    return _logits_over_densenet201(evidence, scope, COSD, classifier)
 
 
 @claim(
@@ -367,8 +369,8 @@ def _prelu_raises_cosd(source: Evidence, scope: Scope, classifier: str) -> Array
     Region(-5, 5, closed=True),
     ("densenet201_prelu",),
 )
-def _prelu_keeps_the_accuracy(source: Evidence, scope: Scope, classifier: str) -> Array:
-    return _accuracy_change(source, scope, classifier)
+def _prelu_keeps_the_accuracy(evidence: Evidence, scope: Scope, classifier: str) -> Array:
+    return _accuracy_change(evidence, scope, classifier)
 
 
 @claim(
@@ -379,5 +381,5 @@ def _prelu_keeps_the_accuracy(source: Evidence, scope: Scope, classifier: str) -
     "every denoiser",
     adversarial_sets=STRONG_SETS,
 )
-def _prelu_gains_less_than_resnetv2_50(source: Evidence, scope: Scope, classifier: str, denoiser: str) -> Array:
-    return _gain(source, scope, classifier, denoiser) - _gain(source, scope, "resnetv2_50", denoiser)
+def _prelu_gains_less_than_resnetv2_50(evidence: Evidence, scope: Scope, classifier: str, denoiser: str) -> Array:
+    return _gain(evidence, scope, classifier, denoiser) - _gain(evidence, scope, "resnetv2_50", denoiser)
