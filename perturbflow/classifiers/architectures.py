@@ -71,11 +71,11 @@ def _scaled(channels: Sequence[int], width: float) -> list[int]:
 
 def _resnet18_taps(network: nn.Module) -> list[Tap]:
     return [
-        Tap("1 conv", "act1"),
-        Tap("1 max pool", "maxpool"),
-        *(Tap(f"{len(getattr(network, f'layer{i}'))} basic blocks", f"layer{i}") for i in range(1, 5)),
-        Tap("1 avg pool", "global_pool"),
-        Tap("1 FC", "fc"),
+        Tap("1 conv", "act1", "spatial"),
+        Tap("1 max pool", "maxpool", "spatial"),
+        *(Tap(f"{len(getattr(network, f'layer{i}'))} basic blocks", f"layer{i}", "spatial") for i in range(1, 5)),
+        Tap("1 avg pool", "global_pool", "pooled"),
+        Tap("1 FC", "fc", "logits"),
     ]
 
 
@@ -97,12 +97,12 @@ def _resnetv2_50_taps(network: Any) -> list[Tap]:
     """
     stages = [len(stage.blocks) for stage in network.stages]
     return [
-        Tap("1 conv", "stem.conv", rectify=True),
-        Tap("1 max pool", "stages.0.blocks.0.norm1"),
-        *(Tap(f"{stages[i]} bottlenecks", f"stages.{i + 1}.blocks.0.norm1") for i in range(3)),
-        Tap(f"{stages[3]} bottlenecks", "norm"),
-        Tap("1 avg pool", "head.global_pool"),
-        Tap("1 FC", "head.fc"),
+        Tap("1 conv", "stem.conv", "spatial", rectify=True),
+        Tap("1 max pool", "stages.0.blocks.0.norm1", "spatial"),
+        *(Tap(f"{stages[i]} bottlenecks", f"stages.{i + 1}.blocks.0.norm1", "spatial") for i in range(3)),
+        Tap(f"{stages[3]} bottlenecks", "norm", "spatial"),
+        Tap("1 avg pool", "head.global_pool", "pooled"),
+        Tap("1 FC", "head.fc", "logits"),
     ]
 
 
@@ -123,10 +123,10 @@ def _vgg19_taps(network: Any) -> list[Tap]:
     pools = [index for index, module in enumerate(network.features) if isinstance(module, nn.MaxPool2d)]
     procedures = ["2 convs", "2 convs", "4 convs", "4 convs", "4 convs"]
     return [
-        *(Tap(layer, f"features.{pool - 1}") for layer, pool in zip(procedures, pools, strict=True)),
-        Tap("1 FC", "pre_logits.act1"),
-        Tap("1 FC", "pre_logits.act2"),
-        Tap("1 FC", "head.fc"),
+        *(Tap(layer, f"features.{pool - 1}", "spatial") for layer, pool in zip(procedures, pools, strict=True)),
+        Tap("1 FC", "pre_logits.act1", "fully connected"),
+        Tap("1 FC", "pre_logits.act2", "fully connected"),
+        Tap("1 FC", "head.fc", "logits"),
     ]
 
 
@@ -148,10 +148,10 @@ def vgg19(n_classes: int, width: float = 1.0, batch_norm: bool = False) -> nn.Mo
 
 def _senet154_taps(network: Any) -> list[Tap]:
     return [
-        Tap("3 convs", "layer0"),
-        *(Tap(f"{len(getattr(network, f'layer{i}'))} SE blocks", f"layer{i}") for i in range(1, 5)),
-        Tap("1 avg pool", "global_pool"),
-        Tap("1 FC", "last_linear"),
+        Tap("3 convs", "layer0", "spatial"),
+        *(Tap(f"{len(getattr(network, f'layer{i}'))} SE blocks", f"layer{i}", "spatial") for i in range(1, 5)),
+        Tap("1 avg pool", "global_pool", "pooled"),
+        Tap("1 FC", "last_linear", "logits"),
     ]
 
 
@@ -178,20 +178,20 @@ def _unstride_inception_resnet_v2(network: Any, input_size: int) -> None:
 def _inception_resnet_v2_taps(network: Any) -> list[Tap]:
     """The last Block8 has no ReLU; its map gets one of its own, as the paper's maps all do."""
     return [
-        Tap("1 conv", "conv2d_1a"),
-        Tap("1 conv", "conv2d_2a"),
-        Tap("1 conv", "conv2d_2b"),
-        Tap("1 conv", "conv2d_3b"),
-        Tap("1 conv", "conv2d_4a"),
-        Tap("1 max pool, 1 mixed_b", "mixed_5b"),
-        Tap(f"{len(network.repeat)} Block35s", "repeat"),
-        Tap("mixed_a", "mixed_6a"),
-        Tap(f"{len(network.repeat_1)} Block17s", "repeat_1"),
-        Tap("mixed_a", "mixed_7a"),
-        Tap(f"{len(network.repeat_2)} Block8s", "repeat_2"),
-        Tap("1 Block8", "block8", rectify=True),
-        Tap("1 conv, 1 avg pool", "global_pool"),
-        Tap("1 FC", "classif"),
+        Tap("1 conv", "conv2d_1a", "spatial"),
+        Tap("1 conv", "conv2d_2a", "spatial"),
+        Tap("1 conv", "conv2d_2b", "spatial"),
+        Tap("1 conv", "conv2d_3b", "spatial"),
+        Tap("1 conv", "conv2d_4a", "spatial"),
+        Tap("1 max pool, 1 mixed_b", "mixed_5b", "spatial"),
+        Tap(f"{len(network.repeat)} Block35s", "repeat", "spatial"),
+        Tap("mixed_a", "mixed_6a", "spatial"),
+        Tap(f"{len(network.repeat_1)} Block17s", "repeat_1", "spatial"),
+        Tap("mixed_a", "mixed_7a", "spatial"),
+        Tap(f"{len(network.repeat_2)} Block8s", "repeat_2", "spatial"),
+        Tap("1 Block8", "block8", "spatial", rectify=True),
+        Tap("1 conv, 1 avg pool", "global_pool", "pooled"),
+        Tap("1 FC", "classif", "logits"),
     ]
 
 
@@ -212,18 +212,23 @@ def _densenet201_taps(network: Any) -> list[Tap]:
     """
     counts = [len(getattr(network.features, f"denseblock{i}")) for i in range(1, 5)]
     transitions = [
-        Tap("1 transition", f"features.denseblock{i + 1}.denselayer1.norm1", cut=f"features.transition{i}")
+        Tap(
+            "1 transition",
+            f"features.denseblock{i + 1}.denselayer1.norm1",
+            "spatial",
+            cut=f"features.transition{i}",
+        )
         for i in range(1, 4)
     ]
     return [
-        Tap(f"1 conv, 1 max pool, {counts[0]} dense layers", "features.transition1.norm"),
+        Tap(f"1 conv, 1 max pool, {counts[0]} dense layers", "features.transition1.norm", "spatial"),
         transitions[0],
-        Tap(f"{counts[1]} dense layers", "features.transition2.norm"),
+        Tap(f"{counts[1]} dense layers", "features.transition2.norm", "spatial"),
         transitions[1],
-        Tap(f"{counts[2]} dense layers", "features.transition3.norm"),
+        Tap(f"{counts[2]} dense layers", "features.transition3.norm", "spatial"),
         transitions[2],
-        Tap(f"{counts[3]} dense layers", "features.norm5"),
-        Tap("1 pool, 1 FC", "classifier"),
+        Tap(f"{counts[3]} dense layers", "features.norm5", "spatial"),
+        Tap("1 pool, 1 FC", "classifier", "logits"),
     ]
 
 
@@ -244,7 +249,7 @@ def _fc_to_conv(network: Any, input_size: int) -> None:
 
 
 def _densenet201_conv_taps(network: Any) -> list[Tap]:
-    return [*_densenet201_taps(network)[:-1], Tap("1 conv", "classifier")]
+    return [*_densenet201_taps(network)[:-1], Tap("1 conv", "classifier", "logits")]
 
 
 @architecture(
@@ -261,7 +266,7 @@ def _prelu_after_fc(network: Any, input_size: int) -> None:
 
 
 def _densenet201_prelu_taps(network: Any) -> list[Tap]:
-    return [*_densenet201_taps(network)[:-1], Tap("1 pool, 1 FC, 1 PReLU", "classifier")]
+    return [*_densenet201_taps(network)[:-1], Tap("1 pool, 1 FC, 1 PReLU", "classifier", "logits")]
 
 
 @architecture(

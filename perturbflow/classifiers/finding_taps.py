@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 
-from perturbflow.classifiers.taps import ITSELF, Tap, module_at
+from perturbflow.classifiers.taps import ITSELF, Kind, Tap, module_at
 
 N_IMAGES = 2
 """Images in the pass that looks at a network."""
@@ -28,25 +30,25 @@ def named_taps(
     a pass, does not give a feature map, or where the last one does not give the logits.
     """
     if isinstance(taps, Mapping):
-        entries = [(f"taps.{layer}", Tap(layer, path)) for layer, path in taps.items()]
+        entries = [(f"taps.{layer}", layer, path) for layer, path in taps.items()]
     else:
-        entries = [(f"taps[{index}]", Tap(path, path)) for index, path in enumerate(taps)]
-    modules: dict[nn.Module, Tap] = {}
-    for key, tap in entries:
-        module = _existing(network, tap.module, f"{key}: {name}")
-        if module in modules:
-            raise ValueError(f"{key}: {tap.module} is the module of {modules[module].layer} as well; name it once")
-        modules[module] = tap
+        entries = [(f"taps[{index}]", path, path) for index, path in enumerate(taps)]
+    named: dict[nn.Module, tuple[str, str]] = {}
+    for key, layer, path in entries:
+        module = _existing(network, path, f"{key}: {name}")
+        if module in named:
+            raise ValueError(f"{key}: {path} is the module of {named[module][0]} as well; name it once")
+        named[module] = layer, path
     observed = _Pass(network, name, n_classes, input_size)
-    for (key, tap), module in zip(entries, modules, strict=True):
-        observed.require_map(module, f"{key}: {tap.module}")
-    ordered = sorted(modules, key=observed.when)
+    for (key, _, path), module in zip(entries, named, strict=True):
+        observed.require_map(module, f"{key}: {path}")
+    ordered = sorted(named, key=observed.when)
     if ordered[-1] not in observed.logits:
         raise ValueError(
             f"taps: the last must be the logits, given by {observed.path(observed.logits[0])}; "
-            f"of those named, {modules[ordered[-1]].module} runs last"
+            f"of those named, {named[ordered[-1]][1]} runs last"
         )
-    return [modules[module] for module in ordered]
+    return [Tap(*named[module], observed.kind(module)) for module in ordered]
 
 
 def stage_taps(network: nn.Module, name: str, n_classes: int, input_size: int) -> list[Tap]:
@@ -60,17 +62,17 @@ def stage_taps(network: nn.Module, name: str, n_classes: int, input_size: int) -
     if not paths:
         return child_taps(network, name, n_classes, input_size)
     observed = _Pass(network, name, n_classes, input_size)
-    taps = [Tap(f"stage {number}", path) for number, path in enumerate(paths, start=1)]
+    taps = [Tap(f"stage {number}", path, "spatial") for number, path in enumerate(paths, start=1)]
     unfit = "taps: name them, because the stages that timm declares cannot be observed:"
     for tap in taps:
         observed.require_map(_existing(network, tap.module, f"{unfit} {name}"), f"{unfit} {tap.module}")
     taps.sort(key=lambda tap: observed.when(network.get_submodule(tap.module)))
     pools = [
-        path
+        Tap("pool", path, observed.kind(module))
         for path, module in network.named_modules()
         if path.rpartition(".")[2] == "global_pool" and observed.pools(module)
     ]
-    return [*taps, *(Tap("pool", path) for path in pools[:1]), Tap("logits", observed.path(observed.logits[0]))]
+    return [*taps, *pools[:1], Tap("logits", observed.path(observed.logits[0]), "logits")]
 
 
 def child_taps(network: nn.Module, name: str, n_classes: int, input_size: int) -> list[Tap]:
@@ -88,8 +90,8 @@ def child_taps(network: nn.Module, name: str, n_classes: int, input_size: int) -
         if observed.gives_map(child) and child not in observed.logits and observed.when(child) < observed.when(logits)
     ]
     return [
-        *(Tap(children[child], children[child]) for child in sorted(before, key=observed.when)),
-        Tap("logits", observed.path(logits)),
+        *(Tap(children[child], children[child], observed.kind(child)) for child in sorted(before, key=observed.when)),
+        Tap("logits", observed.path(logits), "logits"),
     ]
 
 
@@ -113,6 +115,45 @@ class _ModuleRun:
     output: str = "nothing"
     shape: tuple[int, ...] = ()
     is_map: bool = False
+    kind: Kind = "spatial"
+
+
+def _kind(module: nn.Module, given: Tensor, output: Tensor, before: _ModuleRun) -> Kind:
+    """What a module's output (B, ...) is. given: its first input. before: the run of the module that ended before it.
+
+    A vector has one place alone. Convolutions and poolings on the way may come down to that too, where images are
+    small, and stay spatial. A convolution is a fully connected layer where it covers its whole map, and where its input
+    was no longer spatial.
+    """
+    if not _is_vector(output.shape):
+        return "spatial"
+    places = given.shape[2:]
+    match module:
+        case nn.Linear():
+            return "fully connected"
+        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
+            if math.prod(places) > 1:
+                is_connected = places == module.kernel_size
+            else:
+                is_connected = _kind_of_vector(given.shape, before) != "spatial"
+            return "fully connected" if is_connected else "spatial"
+        case nn.MaxPool1d() | nn.MaxPool2d() | nn.MaxPool3d():
+            return before.kind
+        case nn.AvgPool1d() | nn.AvgPool2d() | nn.AvgPool3d() if max(places, default=1) <= 2:
+            return before.kind
+        case nn.AdaptiveAvgPool1d() | nn.AdaptiveAvgPool2d() | nn.AdaptiveAvgPool3d() | SelectAdaptivePool2d():
+            return "pooled" if before.kind == "spatial" else before.kind
+    return _kind_of_vector(output.shape, before)
+
+
+def _kind_of_vector(shape: Sequence[int], before: _ModuleRun) -> Kind:
+    """What a vector is that no weights made: pooled, where it holds less than the map before it, or else as that."""
+    is_pooled = not _is_vector(before.shape) and math.prod(shape) != math.prod(before.shape)
+    return "pooled" if is_pooled else before.kind
+
+
+def _is_vector(shape: Sequence[int]) -> bool:
+    return sum(size > 1 for size in shape[1:]) < 2
 
 
 class _Pass:
@@ -138,12 +179,18 @@ class _Pass:
     def _observe(self, network: nn.Module, name: str, input_size: int) -> Any:
         """Run the network with a hook on every module; its output."""
         clock = itertools.count(1)
+        before = _ModuleRun()
 
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            nonlocal before
             is_map = isinstance(output, Tensor) and output.is_floating_point() and output.shape[:1] == (N_IMAGES,)
             shape = tuple(output.shape) if is_map else ()
             times = self._runs[module].times + 1
             self._runs[module] = _ModuleRun(times, next(clock), _described(output), shape, is_map and len(shape) > 1)
+            if self._runs[module].is_map:
+                given = next((value for value in inputs if isinstance(value, Tensor)), output)
+                self._runs[module].kind = _kind(module, given, output, before)
+                before = self._runs[module]
             if is_map and output.numel() == N_IMAGES * self._shape[1]:
                 self._candidates[module] = output, output._version
 
@@ -196,6 +243,10 @@ class _Pass:
     def when(self, module: nn.Module) -> int:
         """When the module ended, counted over all modules."""
         return self._runs[module].ended
+
+    def kind(self, module: nn.Module) -> Kind:
+        """What the module's map is."""
+        return "logits" if module in self.logits else self._runs[module].kind
 
     def gives_map(self, module: nn.Module) -> bool:
         """Whether the module ran exactly once and gave a float tensor (B, ...)."""

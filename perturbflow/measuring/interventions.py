@@ -159,10 +159,10 @@ def intervention_frames(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The predictions as tables: a row a condition, tap and part, and a row a condition, tap, part and image.
 
-    index: row of each image in the data file. The first has denoiser, position, layer, module, is_cut, part, fraction,
-    n_images, top1 with its 95% Wilson interval, and mean, std and 95% t interval of the margin; the second denoiser,
-    position, part, fraction, index, label, predicted and margin. Position 0, the layer `image`, is the undisturbed
-    pass: the whole change with fraction 0 is the clean image, with fraction 1 the other image.
+    index: row of each image in the data file. The first has denoiser, position, layer, module, kind, is_cut, part,
+    fraction, n_images, top1 with its 95% Wilson interval, and mean, std and 95% t interval of the margin; the second
+    denoiser, position, part, fraction, index, label, predicted and margin. Position 0, layer and kind `image`, is the
+    undisturbed pass: the whole change with fraction 0 is the clean image, with fraction 1 the other image.
     """
     summaries, per_image = [], []
     for condition, denoiser in enumerate(conditions):
@@ -173,7 +173,7 @@ def intervention_frames(
             margin_statistics = {f"margin_{name}": value for name, value in summary(margin).items()}
             top1 = {"top1": correct.mean(), "top1_ci_low": low, "top1_ci_high": high}
             summaries.append({**cell, "n_images": len(correct), **top1, **margin_statistics})
-            del cell["layer"], cell["module"], cell["is_cut"]
+            del cell["layer"], cell["module"], cell["kind"], cell["is_cut"]
             per_image.append(
                 pd.DataFrame({**cell, "index": index, "label": labels, "predicted": predicted, "margin": margin})
             )
@@ -184,7 +184,7 @@ def _cells(
     interventions: Interventions, classifier: Classifier, condition: int
 ) -> Iterator[tuple[dict[str, Any], Array, Array]]:
     """Place, predictions (N,) and margins (N,) of each pass of one condition."""
-    image = {"position": 0, "layer": "image", "module": "", "is_cut": True, "part": "whole"}
+    image = {"position": 0, "layer": "image", "module": "", "kind": "image", "is_cut": True, "part": "whole"}
     for fraction, row in ((0.0, 0), (1.0, 1 + condition)):
         yield {**image, "fraction": fraction}, interventions.predicted_images[row], interventions.margin_images[row]
     for position, tap in enumerate(classifier.taps):
@@ -192,6 +192,7 @@ def _cells(
             "position": position + 1,
             "layer": tap.layer,
             "module": tap.module,
+            "kind": tap.kind,
             "is_cut": interventions.is_cut[position],
         }
         predicted, margin = interventions.predicted[condition, position], interventions.margin[condition, position]

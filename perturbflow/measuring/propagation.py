@@ -178,9 +178,9 @@ def distance_frames(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The distances as tables: a row a condition and tap, and a row a condition, tap and image.
 
-    index: row of each image in the data file. The first has denoiser, position (from 1), layer, module, n_elements,
-    n_images and mean, std, ci_low, ci_high of each metric, with no std for those of the whole set; the second denoiser,
-    position, index, label and the metrics of images.
+    index: row of each image in the data file. The first has denoiser, position (from 1), layer, module, kind,
+    n_elements, n_images and mean, std, ci_low, ci_high of each metric, with no std for those of the whole set; the
+    second denoiser, position, index, label and the metrics of images.
     """
     summaries, per_image = [], []
     for condition, denoiser in enumerate(conditions):
@@ -198,6 +198,7 @@ def distance_frames(
                     "position": position + 1,
                     "layer": tap.layer,
                     "module": tap.module,
+                    "kind": tap.kind,
                     "n_elements": int(distances.n_elements[position]),
                     "n_images": len(index),
                     **{f"{metric}_{name}": value for metric, row in statistics.items() for name, value in row.items()},

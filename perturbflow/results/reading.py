@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-_NAMES = ["classifier", "adversarial_set", "denoiser", "split", "layer", "module", "part"]
+_NAMES = ["classifier", "adversarial_set", "denoiser", "split", "layer", "module", "kind", "part"]
 _IMAGE_FILES = [
     re.compile(r"(?:distances|interventions)/(?P<classifier>[^/]+)/(?P<adversarial_set>[^/]+)_images\.csv\.gz$"),
     re.compile(r"predictions/(?P<classifier>[^/]+)/(?P<adversarial_set>[^/]+)\.csv\.gz$"),

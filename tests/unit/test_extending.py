@@ -81,7 +81,7 @@ def test_the_classifier_is_built_and_its_options_are_known(
         seen = []
         with classifier.observed(lambda position, feature_map: seen.append(tuple(feature_map.shape))):
             classifier(torch.empty(2, 3, 64, 64))
-    assert [tap.layer for tap in classifier.taps] == ["1 conv", "2 bottlenecks", "1 FC"]
-    assert seen == [(2, 64, 32, 32), (2, 2048, 2, 2), (2, 10)]
+    assert [tap.layer for tap in classifier.taps] == ["1 conv", "2 bottlenecks", "1 avg pool", "1 FC"]
+    assert seen == [(2, 64, 32, 32), (2, 2048, 2, 2), (2, 2048), (2, 10)]
     settings = {"architecture": "wide_resnet50_2", "options": {}, "input_size": 128, "taps": None}
     assert classifier_costs(settings).gflop == max(one.gflop for one in CLASSIFIERS.values())

@@ -66,15 +66,18 @@ def test_every_example_runs(study_with_examples: Study) -> None:
     wanted += [f"results/tiny/distances/small/{name}.csv" for name in sets]
     study.snakemake(*dict.fromkeys(wanted))
 
-    layers = {}
+    layers, kinds = {}, {}
     for name in classifiers:
         distances = pd.read_csv(results / f"distances/{name}/pgd.csv", keep_default_na=False)
         assert set(distances["denoiser"]) == {"none", "unet", "median", "lgd"}
         assert np.isfinite(distances["normalized_euclidean_mean"].astype(float)).all()
         layers[name] = list(distances["layer"][distances["denoiser"] == "none"])
+        kinds[name] = list(distances["kind"][distances["denoiser"] == "none"])
     assert layers["convnext"] == ["stage 1", "stage 2", "stage 3", "stage 4", "pool", "logits"]
     assert layers["resnet26"] == ["stem", "first stage", "middle of the third stage", "pooled", "logits"]
     assert len(layers["small"]) == 4
+    assert kinds["resnet26"] == ["spatial", "spatial", "spatial", "pooled", "logits"]
+    assert kinds["small"] == ["spatial", "spatial", "pooled", "logits"]
 
     with h5py.File(results / "adversarial/pgd/train.h5") as pgd, h5py.File(results / "data/train.h5") as data:
         change = pgd["images"][:] - data["images"][:]

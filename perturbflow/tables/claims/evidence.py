@@ -97,14 +97,13 @@ class PaperEvidence:
 
 
 def tap_positions(layers: pd.DataFrame) -> dict[str, TapPositions]:
-    """Of each classifier: the fully connected layers begin where a wording says FC, at the logits at the latest."""
+    """Of each classifier. layers: `classifier`, `position` and `kind`, as in distances/<classifier>/<set>.csv."""
     if not len(layers):
         return {}
     taps = {}
     for classifier, rows in layers.groupby("classifier", observed=True):
         positions = sorted(rows["position"].unique())
-        connected = rows.loc[rows["layer"].astype(str).str.contains(r"\bFC", regex=True), "position"]
-        first_connected = min([*connected, positions[-1]])
+        first_connected = rows.loc[rows["kind"].isin(["fully connected", "logits"]), "position"].min()
         convolutional = [position for position in positions if position < first_connected] or positions[:1]
         taps[str(classifier)] = TapPositions(positions[0], convolutional[-1], positions[-2:][0], positions[-1])
     return taps

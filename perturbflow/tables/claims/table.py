@@ -63,7 +63,7 @@ def claims(
 
     distances_images, predictions, mse_images: rows of distances/<classifier>/<set>_images.csv.gz,
     predictions/<classifier>/<set>.csv.gz and mse/<set>_images.csv.gz; without rows where a run has none. layers: rows
-    of distances/<classifier>/<set>.csv, of one set a classifier, for the wording of each position. paper3 to paper7:
+    of distances/<classifier>/<set>.csv, of one set a classifier, for the kind of each position. paper3 to paper7:
     the paper's tables of that number. Sets other than the paper's are left aside. One row a claim and subject:
 
     claim, statement
@@ -210,7 +210,7 @@ TABLE = Table(
     claims_markdown,
     {
         "distances_images": [*_KEYS, "position", NED, COSD],
-        "layers": ["classifier", "position", "layer"],
+        "layers": ["classifier", "position", "kind"],
         "predictions": [*_KEYS, "label", "predicted_clean", "predicted"],
         "mse_images": [*_KEYS, "split", "mse_px2"],
     },

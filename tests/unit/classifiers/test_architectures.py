@@ -63,8 +63,8 @@ def test_layers_are_worded_as_in_table_6(repository):
 
 def test_layers_of_the_modified_networks_differ_at_the_end():
     plain = full_size("densenet201").taps
-    assert full_size("densenet201_conv").taps == (*plain[:-1], Tap("1 conv", "classifier"))
-    assert full_size("densenet201_prelu").taps == (*plain[:-1], Tap("1 pool, 1 FC, 1 PReLU", "classifier"))
+    assert full_size("densenet201_conv").taps == (*plain[:-1], Tap("1 conv", "classifier", "logits"))
+    assert full_size("densenet201_prelu").taps == (*plain[:-1], Tap("1 pool, 1 FC, 1 PReLU", "classifier", "logits"))
 
 
 def test_layers_of_a_shrunken_network_count_its_own_blocks():

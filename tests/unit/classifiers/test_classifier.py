@@ -103,7 +103,7 @@ def test_gradient_of_resizing_and_normalization():
 
 def test_a_tap_that_does_not_exist_is_refused():
     with pytest.raises(AttributeError, match="elsewhere"):
-        Classifier(nn.Sequential(nn.Flatten()), [Tap("1 FC", "elsewhere")], 8)
+        Classifier(nn.Sequential(nn.Flatten()), [Tap("1 FC", "elsewhere", "logits")], 8)
 
 
 def test_nothing_is_observed_outside_of_the_block():

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from perturbflow.classifiers import finding_taps
+from perturbflow.classifiers.architectures import ARCHITECTURES
 from perturbflow.classifiers.building import build_classifier
 from perturbflow.classifiers.finding_taps import child_taps, named_taps, stage_taps
 from perturbflow.classifiers.taps import Tap, module_at
@@ -193,9 +194,9 @@ def test_stages_of_timm(name, input_size, stages, pool, logits):
         with classifier.observed(lambda position, feature_map: shapes.append((position, tuple(feature_map.shape)))):
             assert classifier(torch.empty(3, 3, 64, 64)).shape == (3, N_CLASSES)
     expected = [
-        *(Tap(f"stage {number}", module) for number, module in enumerate(stages, start=1)),
-        *([Tap("pool", pool[0])] if pool else []),
-        Tap("logits", logits),
+        *(Tap(f"stage {number}", module, "spatial") for number, module in enumerate(stages, start=1)),
+        *([Tap("pool", pool[0], "fully connected" if name == "vgg11" else "pooled")] if pool else []),
+        Tap("logits", logits, "logits"),
     ]
     assert list(classifier.taps) == expected
     sizes = [*stages.values(), *([pool[1]] if pool else []), (N_CLASSES,)]
@@ -234,15 +235,20 @@ def test_a_network_of_timm_without_stages_has_those_of_its_children():
 def test_children_of_networks_of_torchvision(name, modules):
     with torch.device("meta"):
         classifier = build_classifier(name, N_CLASSES, 64)
-    assert list(classifier.taps) == [*(Tap(module, module) for module in modules[:-1]), Tap("logits", modules[-1])]
+    assert [(tap.layer, tap.module) for tap in classifier.taps] == [
+        *((module, module) for module in modules[:-1]),
+        ("logits", modules[-1]),
+    ]
+    kinds = {"avgpool": "pooled", modules[-1]: "logits"}
+    assert [tap.kind for tap in classifier.taps] == [kinds.get(module, "spatial") for module in modules]
 
 
 def test_children_that_give_no_map_are_left_out():
     assert child_taps(Network(), "it", N_CLASSES, 16) == [
-        Tap("stem", "stem"),
-        Tap("body", "body"),
-        Tap("flat", "flat"),
-        Tap("logits", "head"),
+        Tap("stem", "stem", "spatial"),
+        Tap("body", "body", "spatial"),
+        Tap("flat", "flat", "pooled"),
+        Tap("logits", "head", "logits"),
     ]
 
 
@@ -275,7 +281,7 @@ class Ending(nn.Module):
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_the_logits_are_the_last_tap(last, end, logits, device):
     network = Ending(last, end).to(device)
-    assert child_taps(network, "it", N_CLASSES, 16)[-1] == Tap("logits", logits)
+    assert child_taps(network, "it", N_CLASSES, 16)[-1] == Tap("logits", logits, "logits")
     if device == "cpu":
         seen = []
         module_at(network, logits).register_forward_hook(lambda module, inputs, output: seen.append(output.clone()))
@@ -323,11 +329,14 @@ def test_a_network_that_does_not_run_at_this_size_is_refused():
 
 def test_a_list_and_a_mapping_of_taps():
     assert named(Network(), ["stem", "body.1", "head"]) == [
-        Tap("stem", "stem"),
-        Tap("body.1", "body.1"),
-        Tap("head", "head"),
+        Tap("stem", "stem", "spatial"),
+        Tap("body.1", "body.1", "spatial"),
+        Tap("head", "head", "logits"),
     ]
-    assert named(Network(), {"first": "stem", "the end": "."}) == [Tap("first", "stem"), Tap("the end", ".")]
+    assert named(Network(), {"first": "stem", "the end": "."}) == [
+        Tap("first", "stem", "spatial"),
+        Tap("the end", ".", "logits"),
+    ]
 
 
 def test_taps_are_in_the_order_in_which_they_run():
@@ -375,12 +384,61 @@ def test_up_to_five_of_the_nearest_paths_are_told():
 def test_taps_of_the_registrys_networks_can_be_named():
     options = {"blocks": [1, 1, 1, 1], "width": 0.125}
     classifier = build_classifier("resnet18", 5, 32, options=options, taps={"middle": "layer2.0.act1", "end": "fc"})
-    assert classifier.taps == (Tap("middle", "layer2.0.act1"), Tap("end", "fc"))
+    assert classifier.taps == (Tap("middle", "layer2.0.act1", "spatial"), Tap("end", "fc", "logits"))
     seen = []
     with classifier.eval().observed(lambda position, feature_map: seen.append(feature_map)):
         logits = classifier(torch.zeros(1, 3, 32, 32))
     assert seen[0].shape == (1, 16, 4, 4)
     assert torch.equal(seen[1], logits)
+
+
+# ------------------------------------------------------------------------------------------------ kinds
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_kinds_that_the_registry_declares_are_those_that_are_found(name):
+    with torch.device("meta"):
+        declared = build_classifier(name, 200).taps
+        found = build_classifier(name, 200, taps=[tap.module for tap in declared]).taps
+    assert [(tap.module, tap.kind) for tap in found] == [(tap.module, tap.kind) for tap in declared]
+
+
+@pytest.mark.parametrize(
+    ("name", "input_size", "options", "kinds"),
+    [
+        # The last maps have one place at these sizes, by strided convolutions with padding and by poolings of 2x2.
+        ("torchvision.models:resnet18", 32, {}, {"layer3": "spatial", "layer4": "spatial", "avgpool": "pooled"}),
+        ("densenet121", 32, {}, {"features.transition3": "spatial", "features.norm5": "spatial"}),
+        # A fully connected layer written as a convolution of the pooled map.
+        ("mobilenetv3_small_100", 64, {}, {"blocks.5": "spatial", "global_pool": "pooled", "act2": "fully connected"}),
+        # Squeeze and excitation pools on the way.
+        ("regnety_002", 64, {}, {"s4.b1.se.fc1": "fully connected", "s4.b1": "spatial", "head.global_pool": "pooled"}),
+        (
+            "torchvision.models:alexnet",
+            64,
+            {},
+            {"features": "spatial", "classifier.0": "spatial", "classifier.2": "fully connected"},
+        ),
+        # The map flattened as it is, and tokens averaged by no module.
+        ("torchvision.models:vgg11", 32, {}, {"avgpool": "spatial", "classifier.4": "fully connected"}),
+        ("vit_tiny_patch16_224", 64, {"global_pool": "avg"}, {"norm": "spatial", "fc_norm": "pooled"}),
+        ("convnext_tiny", 64, {}, {"stages.3.blocks.0.mlp.fc1": "spatial", "head.flatten": "pooled"}),
+    ],
+)
+def test_kinds_of_other_networks(name, input_size, options, kinds):
+    with torch.device("meta"):
+        *_, last = build_classifier(name, N_CLASSES, input_size, options=options).taps
+        taps = build_classifier(name, N_CLASSES, input_size, options=options, taps=[*kinds, last.module]).taps
+    assert {tap.module: tap.kind for tap in taps} == kinds | {last.module: "logits"}
+
+
+def test_an_average_over_the_whole_map_is_a_global_pooling():
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.ReLU(), nn.AvgPool2d(4), nn.Flatten()),
+        *(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, N_CLASSES)),
+    )
+    kinds = [tap.kind for tap in child_taps(network, "it", N_CLASSES, 16)]
+    assert kinds == ["spatial"] * 4 + ["pooled"] * 2 + ["fully connected"] * 2 + ["logits"]
 
 
 # ------------------------------------------------------------------------------------------------ the pass

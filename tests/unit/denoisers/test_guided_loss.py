@@ -27,7 +27,7 @@ def small_guide(seed=0):
         nn.ReLU(inplace=True),
         nn.Linear(24, 5),
     )
-    taps = [Tap("1 conv", "1"), Tap("1 avg pool", "3"), Tap("1 FC", "5")]
+    taps = [Tap("1 conv", "1", "spatial"), Tap("1 avg pool", "3", "spatial"), Tap("1 FC", "5", "logits")]
     return Classifier(network, taps, 16).requires_grad_(False).eval()
 
 

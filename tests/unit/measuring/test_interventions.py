@@ -69,7 +69,12 @@ def sequential():
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 4, 3, 2), nn.ReLU(inplace=True), nn.Conv2d(4, 5, 3, 2), nn.ReLU(inplace=True), nn.Flatten()]
     network = nn.Sequential(*layers, nn.Linear(5 * 7 * 7, 5))
-    taps = [Tap("1 conv", "0", rectify=True), Tap("1 ReLU", "1"), Tap("1 conv", "2"), Tap("1 FC", "5")]
+    taps = [
+        Tap("1 conv", "0", "spatial", rectify=True),
+        Tap("1 ReLU", "1", "spatial"),
+        Tap("1 conv", "2", "spatial"),
+        Tap("1 FC", "5", "logits"),
+    ]
     return in_double(Classifier(network, taps, 32))
 
 
@@ -121,7 +126,7 @@ def test_equals_a_network_split_by_hand(sequential, clean, conditions, batch_siz
 def test_what_goes_around_a_tap_stays_clean(clean, conditions):
     torch.manual_seed(0)
     network = Shortcut()
-    taps = [Tap("1 conv", "inner"), Tap("1 conv", "after"), Tap("1 FC", "head")]
+    taps = [Tap("1 conv", "inner", "spatial"), Tap("1 conv", "after", "spatial"), Tap("1 FC", "head", "logits")]
     result = intervene(in_double(Classifier(network, taps, 32)), clean, conditions, LABELS, FRACTIONS, 25, CPU)
     assert result.is_cut == (False, True, True)
     starts = [pixels_of(images).double() / 127.5 - 1 for images in (clean, *conditions.values())]
@@ -176,7 +181,9 @@ def test_maps_of_zeros_have_no_part_along(clean, conditions):
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 30 * 30, 5))
     nn.init.zeros_(network[0].weight)
     nn.init.constant_(network[0].bias, -1)
-    result = intervene(Classifier(network, [Tap("1 ReLU", "1")], 32), clean, conditions, LABELS, [1.0], 64, CPU)
+    result = intervene(
+        Classifier(network, [Tap("1 ReLU", "1", "spatial")], 32), clean, conditions, LABELS, [1.0], 64, CPU
+    )
     np.testing.assert_allclose(result.margin[0, 0], np.tile(result.margin_images[0], (3, 1)), rtol=1e-5)
 
 
@@ -202,7 +209,7 @@ def test_frames_hold_what_the_files_promise(sequential):
     index = np.array([5, 8, 13])
     summaries, per_image = intervention_frames(interventions, sequential, ["none", "unet"], index, LABELS)
 
-    places = ["denoiser", "position", "layer", "module", "is_cut", "part", "fraction", "n_images"]
+    places = ["denoiser", "position", "layer", "module", "kind", "is_cut", "part", "fraction", "n_images"]
     of_margin = [f"margin_{name}" for name in ("mean", "std", "ci_low", "ci_high")]
     assert summaries.columns.tolist() == [*places, "top1", "top1_ci_low", "top1_ci_high", *of_margin]
     assert per_image.columns.tolist() == [
@@ -215,6 +222,7 @@ def test_frames_hold_what_the_files_promise(sequential):
     assert of_unet["position"].tolist() == [0, 0, *np.repeat([1, 2, 3, 4], 5)]
     assert of_unet["layer"].tolist() == ["image"] * 2 + [tap.layer for tap in sequential.taps for _ in PARTS]
     assert of_unet["module"].tolist() == [""] * 2 + [tap.module for tap in sequential.taps for _ in PARTS]
+    assert of_unet["kind"].tolist() == ["image"] * 2 + [tap.kind for tap in sequential.taps for _ in PARTS]
     assert of_unet["is_cut"].tolist() == [True] * 2 + [position != 1 for position in range(4) for _ in PARTS]
     parts = [("whole", 0.0), ("whole", 1.0), *PARTS * 4]
     assert list(zip(of_unet["part"], of_unet["fraction"], strict=True)) == parts

@@ -304,12 +304,13 @@ def test_frames_hold_what_the_files_promise(measured):
 
     columns = [*metrics, "linear_cka"]
     statistics = [f"{metric}_{name}" for metric in columns for name in ("mean", "std", "ci_low", "ci_high")]
-    places = ["denoiser", "position", "layer", "module", "n_elements", "n_images"]
+    places = ["denoiser", "position", "layer", "module", "kind", "n_elements", "n_images"]
     assert summaries.columns.tolist() == [*places, *statistics]
     assert summaries["denoiser"].tolist() == ["none"] * n_taps + ["unet"] * n_taps
     assert summaries["position"].tolist() == 2 * list(range(1, n_taps + 1))
     assert summaries["layer"].tolist() == 2 * [tap.layer for tap in classifier.taps]
     assert summaries["module"].tolist() == 2 * [tap.module for tap in classifier.taps]
+    assert summaries["kind"].tolist() == 2 * [*["spatial"] * 5, *["fully connected"] * 2, "logits"]
     assert summaries["n_elements"].tolist() == 2 * list(range(100, 100 + n_taps))
     assert (summaries["n_images"] == N_IMAGES).all()
     of_the_set = summaries[["linear_cka_mean", "linear_cka_ci_low", "linear_cka_ci_high"]].to_numpy()

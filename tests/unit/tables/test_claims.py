@@ -126,11 +126,11 @@ def study(
             )
     layers = pd.DataFrame(
         [
-            (classifier, position, "1 FC" if position == 4 else "1 conv, 1 max pool")
+            (classifier, position, "logits" if position == 4 else "spatial")
             for classifier in classifiers
             for position in (1, 2, 3, 4)
         ],
-        columns=["classifier", "position", "layer"],
+        columns=["classifier", "position", "kind"],
     )
     return {
         "distances_images": pd.concat(distances),
@@ -367,8 +367,7 @@ def test_claims_are_put_to_others_as_well(paper_like: pd.DataFrame) -> None:
 def test_convolutions_end_at_the_first_fully_connected_layer() -> None:
     settings = study()
     layers = settings["layers"]
-    layers.loc[(layers["classifier"] == "vgg19") & (layers["position"] == 3), "layer"] = "1 FC"
-    layers.loc[(layers["classifier"] == "densenet201_conv") & (layers["position"] == 4), "layer"] = "1 conv"
+    layers.loc[(layers["classifier"] == "vgg19") & (layers["position"] == 3), "kind"] = "fully connected"
     table = claims(**settings, **PAPER)
     claim = "cosd_is_amplified_by_convolutions"
     assert row(table, claim, "vgg19")["effect"] == pytest.approx(2, rel=0.05)
