@@ -202,7 +202,7 @@ def test_a_comment_a_docstring_and_layout_rerun_nothing(study: Study) -> None:
 
 
 def test_a_metric_is_one_function_and_one_word(study: Study, repository: Path) -> None:
-    page = (repository / "docs/extending.md").read_text(encoding="utf-8")
+    page = (repository / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (function,) = re.findall(r"```python\n(@metric\n.*?)```", page, re.DOTALL)
     file = study.folder / "perturbflow/measuring/metrics.py"
     file.write_text(file.read_text(encoding="utf-8").replace("\n@tap_to_tap\n", f"\n{function}\n\n@tap_to_tap\n", 1))

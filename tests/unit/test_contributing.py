@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md, each added to a copy of the module that it is for."""
+"""The examples of CONTRIBUTING.md, each added to a copy of the module that it is for."""
 
 import importlib.util
 import re
@@ -19,7 +19,7 @@ from perturbflow.planning.image_counts import source_images
 from tests.unit.planning.test_passes import CASES, N_IMAGES, passes_of_a_run, settings_of
 
 ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fi
     """The module that a section of the guide is about, with the example at its end."""
     section = GUIDE.split(f"\n## {request.param}\n")[1].split("\n## ")[0]
     path = re.findall(r"`(perturbflow/[a-z_/]+\.py)`", section)[0]
-    (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    example, *_ = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     file = tmp_path / Path(path).name
     file.write_text((ROOT / path).read_text(encoding="utf-8") + "\n\n" + example, encoding="utf-8")
     spec = importlib.util.spec_from_file_location("extended", file)
