@@ -38,11 +38,6 @@ def code_of_module(name):
     return source_digests(root / f"{name.replace('.', '/')}.py", root)
 
 
-def code_of_figure(module):
-    """As `code`, of a figure, on whose module no other figure depends."""
-    return {**code("figure.py"), **code_of_module(f"perturbflow.figures.{module}")}
-
-
 def code_of_network(script, architecture):
     """As `code`, with the file of a network of the user's own, which is named by its import path."""
     file = source_file(architecture) if ":" in architecture else None

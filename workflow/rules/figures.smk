@@ -1,6 +1,11 @@
 from perturbflow.vocabulary import DECISION_PLANE_METRICS
 
 
+def code_of_figure(module):
+    """As `code`, of a figure, on whose module no other figure depends."""
+    return {**code("figure.py"), **code_of_module(f"perturbflow.figures.{module}")}
+
+
 rule figure:
     input:
         distances=lambda wildcards: expand(
