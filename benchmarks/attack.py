@@ -55,7 +55,7 @@ def bare_loop(network: nn.Module, images: Tensor, labels: Tensor, step: float, n
     return images
 
 
-def of_foolbox(
+def foolbox_adversaries(
     attack: foolbox.Attack, network: nn.Module, images: Tensor, labels: Tensor, step: float, n_steps: int
 ) -> Tensor:
     """What an attack of Foolbox gives."""
@@ -63,7 +63,7 @@ def of_foolbox(
     return attack(model, images, labels, epsilons=step * n_steps)[0]
 
 
-def of_torchattacks(network: nn.Module, images: Tensor, labels: Tensor, step: float, n_steps: int) -> Tensor:
+def torchattacks_adversaries(network: nn.Module, images: Tensor, labels: Tensor, step: float, n_steps: int) -> Tensor:
     """What torchattacks' i-FGSM gives, in pixel values."""
     attack = torchattacks.BIM(OfUnitImages(network).eval(), eps=step * n_steps / 255, alpha=step / 255, steps=n_steps)
     return 255 * attack(images / 255, labels)
@@ -86,12 +86,12 @@ def _nothing_stops(device: torch.device, size: Size) -> list[Result]:
     ours = IterativeFGSM(step=STEP, max_steps=size.steps, early_stop=False)
     iterative = foolbox.attacks.LinfBasicIterativeAttack(abs_stepsize=STEP, steps=size.steps, random_start=False)
     functions: dict[str, Callable[[], Any]] = {
-        "ours": partial(of_foolbox, ours, frozen, *walk),
+        "ours": partial(foolbox_adversaries, ours, frozen, *walk),
         "stream": lambda: list(ours.stream(frozen, None, images, labels)),
-        "foolbox": partial(of_foolbox, iterative, as_made, *usual),
-        "foolbox, frozen": partial(of_foolbox, iterative, frozen, *walk),
-        "torchattacks": partial(of_torchattacks, as_made, *usual),
-        "torchattacks, frozen": partial(of_torchattacks, frozen, *walk),
+        "foolbox": partial(foolbox_adversaries, iterative, as_made, *usual),
+        "foolbox, frozen": partial(foolbox_adversaries, iterative, frozen, *walk),
+        "torchattacks": partial(torchattacks_adversaries, as_made, *usual),
+        "torchattacks, frozen": partial(torchattacks_adversaries, frozen, *walk),
         "loop": partial(bare_loop, frozen, *walk),
     }
     seconds = fastest(functions, size.rounds, device)
@@ -127,7 +127,7 @@ def _stops(device: torch.device, size: Size) -> list[Result]:
 
     def in_batches() -> None:
         for some, theirs in zip(images.contiguous().split(size.batch), labels.split(size.batch), strict=True):
-            of_foolbox(iterative, as_made, some, theirs, step, limit)
+            foolbox_adversaries(iterative, as_made, some, theirs, step, limit)
 
     seconds = fastest(
         {

@@ -117,14 +117,14 @@ def _memory(size: Size) -> list[Result]:
         Result(
             "denoisers",
             f"peak memory of {what} with {size.many} images a set, {gigabytes:.1f} GB in all",
-            of_sizes[size.many],
+            peak_by_size[size.many],
             "MiB",
             f"with {size.few}",
-            of_sizes[size.few],
-            of_sizes[size.many] / of_sizes[size.few],
+            peak_by_size[size.few],
+            peak_by_size[size.many] / peak_by_size[size.few],
             "<= 1.05",
         )
-        for what, of_sizes in peaks.items()
+        for what, peak_by_size in peaks.items()
     ]
 
 

@@ -74,7 +74,7 @@ def _against_passes(architecture: str, files: Mapping[str, Path], size: Size, de
         size.rounds,
         device,
     )
-    rate = {name: len(files) * size.n_images / of_name for name, of_name in seconds.items()}
+    rate = {name: len(files) * size.n_images / fastest_seconds for name, fastest_seconds in seconds.items()}
     return [
         Result(
             "distances",

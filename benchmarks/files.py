@@ -77,7 +77,7 @@ def _attack(device: torch.device, size: Size) -> list[Result]:
             size.rounds,
             device,
         )
-    rates = {name: size.n_attacked / of_name for name, of_name in seconds.items()}
+    rates = {name: size.n_attacked / fastest_seconds for name, fastest_seconds in seconds.items()}
     return [
         Result(
             "files",

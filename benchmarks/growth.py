@@ -418,13 +418,13 @@ def curves_of(stages: Sequence[Stage], study: Study, rounds: int) -> dict[str, C
     timings: dict[str, list[list[float]]] = {stage.title: [] for stage in stages}
     for number in range(MOST_ROUNDS):
         for stage in stages:
-            of_stage = timings[stage.title]
-            if number < rounds or np.sum(of_stage) < SHORT:
-                of_run = [timed(stage.run, count) for count in (size.few, *size.counts)]
-                of_stage.append([*of_run, timed(stage.once)])
+            stage_seconds = timings[stage.title]
+            if number < rounds or np.sum(stage_seconds) < SHORT:
+                run_seconds = [timed(stage.run, count) for count in (size.few, *size.counts)]
+                stage_seconds.append([*run_seconds, timed(stage.once)])
     curves = {}
-    for title, of_stage in timings.items():
-        few, *seconds, once = np.min(of_stage, axis=0).tolist()
+    for title, stage_seconds in timings.items():
+        few, *seconds, once = np.min(stage_seconds, axis=0).tolist()
         curves[title] = Curve(size.counts, seconds, size.few, few, first[title], once)
     return curves
 
@@ -435,9 +435,9 @@ def rows(curves: Mapping[str, Curve]) -> list[Result]:
     for stage in STAGES:
         if stage.title not in curves:
             continue
-        of_stage = curves[stage.title]
-        slope, intercept = of_stage.line
-        spanned = f"{min(of_stage.counts):,} to {max(of_stage.counts):,} images"
+        curve = curves[stage.title]
+        slope, intercept = curve.line
+        spanned = f"{min(curve.counts):,} to {max(curve.counts):,} images"
         results += [
             Result(
                 "growth",
@@ -446,20 +446,20 @@ def rows(curves: Mapping[str, Curve]) -> list[Result]:
                 "ms",
                 "line: largest deviation of a point",
                 None,
-                of_stage.deviation,
+                curve.deviation,
                 f"<= {LARGEST_DEVIATION}",
             ),
             Result(
                 "growth",
-                f"{stage.title}: intercept, standard error {of_stage.intercept_error:.1g} s",
+                f"{stage.title}: intercept, standard error {curve.intercept_error:.1g} s",
                 intercept,
                 "s",
-                f"a run of {of_stage.few} images, less {of_stage.few} times the slope",
-                of_stage.fixed,
+                f"a run of {curve.few} images, less {curve.few} times the slope",
+                curve.fixed,
             ),
-            Result("growth", f"{stage.title}: of that, {stage.called}", of_stage.once, "s"),
+            Result("growth", f"{stage.title}: of that, {stage.called}", curve.once, "s"),
         ]
-    first = sum(of_stage.first_seconds - of_stage.few_seconds for of_stage in curves.values())
+    first = sum(curve.first_seconds - curve.few_seconds for curve in curves.values())
     results.append(Result("growth", "all stages: first calls in the process, beyond later ones", first, "s"))
     return results
 
@@ -511,12 +511,12 @@ def draw(curves: Mapping[str, Curve], memory: Mapping[str, Mapping[int, float]])
         def words(axes: Any, text: str) -> None:
             axes.text(0.03, 0.97, text, transform=axes.transAxes, color=GREY, va="top")
 
-        for number, (title, of_stage) in enumerate(curves.items()):
-            slope, intercept = of_stage.line
-            ends = np.array([0, max(of_stage.counts)])
-            axes = panel(number, title, "seconds", of_stage.counts, min(0, intercept), max(of_stage.seconds))
+        for number, (title, curve) in enumerate(curves.items()):
+            slope, intercept = curve.line
+            ends = np.array([0, max(curve.counts)])
+            axes = panel(number, title, "seconds", curve.counts, min(0, intercept), max(curve.seconds))
             axes.plot(ends, intercept + slope * ends, color=PALETTE[1])
-            axes.plot(of_stage.counts, of_stage.seconds, "o", color=PALETTE[3], markersize=3.5)
+            axes.plot(curve.counts, curve.seconds, "o", color=PALETTE[3], markersize=3.5)
             sign = "+" if intercept >= 0 else "\N{MINUS SIGN}"
             words(axes, f"{1000 * slope:.3g} ms an image\n{sign} {abs(intercept):.2g} s")
         counts = list(next(iter(memory.values())))

@@ -55,24 +55,24 @@ def shares(config: Config, images: ImageCounts, rates: Rates | None = None) -> d
     """By rule what its jobs take. Raises ValueError for attacks of Foolbox, which may take any number of gradients."""
     found = {"data": Share(1, file_bytes=sum(images.values()) * _values(config))}
     for rule, wildcards in jobs(config):
-        of_job = {wildcards["split"]: images[wildcards["split"]]} if "split" in wildcards else images
+        job_images = {wildcards["split"]: images[wildcards["split"]]} if "split" in wildcards else images
         share = found.setdefault(rule, Share())
-        of_largest = of_job
+        largest_images = job_images
         if (at_most := config["compute"]["images_per_shard"]) and rule in ("adversarial", "denoised"):
-            share.n_jobs += sum(math.ceil(n_images / at_most) for n_images in of_job.values())
+            share.n_jobs += sum(math.ceil(n_images / at_most) for n_images in job_images.values())
             found.setdefault(f"join_{rule}", Share()).n_jobs += 1
-            of_largest = {"": min(at_most, max(of_job.values()))}
+            largest_images = {"": min(at_most, max(job_images.values()))}
         else:
             share.n_jobs += 1
-        counted = passes(rule, wildcards, config, of_job)
+        counted = passes(rule, wildcards, config, job_images)
         for one in counted:
             operations = flops(one, config)
             share.flops += operations
             share.gpu_seconds += operations / (BFLOAT16_FLOPS if one.way in TRAININGS else FLOAT32_FLOPS)
         if rates:
-            share.seconds = (share.seconds or 0.0) + projected_seconds(rule, wildcards, config, of_job, rates)
-        share.file_bytes += file_bytes(rule, wildcards, config, of_job)
-        share.memory = max(share.memory, 1e6 * Job(rule, wildcards, config, of_largest).megabytes())
+            share.seconds = (share.seconds or 0.0) + projected_seconds(rule, wildcards, config, job_images, rates)
+        share.file_bytes += file_bytes(rule, wildcards, config, job_images)
+        share.memory = max(share.memory, 1e6 * Job(rule, wildcards, config, largest_images).megabytes())
         share.device_memory = max(share.device_memory, working_memory(counted, config))
     return found
 
@@ -129,7 +129,7 @@ def _number(value: float) -> str:
     return "" if not value else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def of_cpu(config: Config) -> tuple[Config, Size]:
+def within_patience(config: Config) -> tuple[Config, Size]:
     """The config with batches that a CPU goes through in seconds, and how much is to be measured of it."""
     image_size = config["data"]["image_size"]
     classifiers = {name: classifier_costs(settings).gflop for name, settings in config["classifiers"].items()}
@@ -139,19 +139,19 @@ def of_cpu(config: Config) -> tuple[Config, Size]:
     def at_once(configured: int, gflop: float, least: int) -> int:
         return min(configured, max(least, int(BATCH_FLOPS / (1e9 * gflop))))
 
-    def of_classifier(name: str, settings: Config) -> Config:
+    def small_classifier(name: str, settings: Config) -> Config:
         size = at_once(settings["training"]["batch_size"], classifiers[name], LEAST_BATCH)
         return {**settings, "training": {**settings["training"], "batch_size": size}}
 
-    def of_denoiser(name: str, settings: Config) -> Config:
+    def small_denoiser(name: str, settings: Config) -> Config:
         return {**settings, "batch_size": at_once(settings["batch_size"], denoisers[name], LEAST_BATCH)}
 
     n_images = at_once(config["compute"]["batch_size"], largest, LEAST_IMAGES)
     rounds = min(MOST_ROUNDS, max(1, int(BATCH_FLOPS / (1e9 * largest * n_images))))
     small = {
         **config,
-        "classifiers": {name: of_classifier(name, settings) for name, settings in config["classifiers"].items()},
-        "denoisers": {name: of_denoiser(name, settings) for name, settings in config["denoisers"].items()},
+        "classifiers": {name: small_classifier(name, settings) for name, settings in config["classifiers"].items()},
+        "denoisers": {name: small_denoiser(name, settings) for name, settings in config["denoisers"].items()},
     }
     return small, Size(matrix=2048, batches=1, images=n_images, rounds=rounds)
 
@@ -175,7 +175,7 @@ def main() -> None:
     rates = None
     if arguments.measure:
         device = prepare(config["compute"]["device"], n_cores())
-        measured, size = of_cpu(config) if device.type == "cpu" else (config, SIZES["cuda"])
+        measured, size = within_patience(config) if device.type == "cpu" else (config, SIZES["cuda"])
         rates = measure(Bench(measured, size, device), attacks=[]).rates
         arguments.measure.write_text(json.dumps(asdict(rates), indent=1), encoding="utf-8")
     elif arguments.rates:

@@ -136,8 +136,8 @@ def cpu_rows(config: Config, size: Size, device: torch.device) -> list[Result]:
     matmul = max(before, matmul_rate(size.matrix, precision, device))
     return [
         _matmul_row(size.matrix, precision, matmul),
-        *(_training_row(smaller, name, one, matmul, of_classifier=True) for name, one in training.items()),
-        *(_training_row(smaller, name, one, matmul, of_classifier=False) for name, one in denoiser_training.items()),
+        *(_training_row(smaller, name, one, matmul, is_classifier=True) for name, one in training.items()),
+        *(_training_row(smaller, name, one, matmul, is_classifier=False) for name, one in denoiser_training.items()),
     ]
 
 
@@ -187,7 +187,7 @@ class Bench:
         labels = torch.from_numpy(np.arange(len(clean)) % self.n_classes).to(self.device)
         # An accuracy that is never reached: no pass to measure it.
         settings = {**settings, "max_epochs": 1 + self.size.rounds, "target_train_accuracy": 2.0}
-        return self._of_epochs(
+        return self._fastest_epoch(
             len(clean),
             lambda: train_classifier(
                 self._classifier(name, frozen=False),
@@ -206,7 +206,7 @@ class Bench:
         clean = self._clean(self.size.batches * settings["batch_size"])
         adversarial = adversaries(clean)
         stage = {**settings["stages"][0], "epochs": 1 + self.size.rounds}
-        return self._of_epochs(
+        return self._fastest_epoch(
             len(clean),
             lambda: train_denoiser(
                 self._denoiser(name, frozen=False),
@@ -220,7 +220,7 @@ class Bench:
             ),
         )
 
-    def _of_epochs(self, n_images: int, train: Callable[[], list[dict[str, float]]]) -> Measurement:
+    def _fastest_epoch(self, n_images: int, train: Callable[[], list[dict[str, float]]]) -> Measurement:
         self._forget_memory()
         seconds = min(row["seconds"] for row in train()[1:])
         return Measurement(n_images / seconds, self._memory())
@@ -474,8 +474,8 @@ def projected_hours(config: Config, rates: Rates) -> dict[str, float]:
     images = image_counts(config)
     seconds = dict.fromkeys(RULES, 0.0)
     for rule, wildcards in jobs(config):
-        of_job = {wildcards["split"]: images[wildcards["split"]]} if "split" in wildcards else images
-        seconds[rule] += projected_seconds(rule, wildcards, config, of_job, rates)
+        job_images = {wildcards["split"]: images[wildcards["split"]]} if "split" in wildcards else images
+        seconds[rule] += projected_seconds(rule, wildcards, config, job_images, rates)
     return {rule: value / 3600 for rule, value in seconds.items()}
 
 
@@ -507,16 +507,16 @@ def rows(config: Config, measured: Measured | None) -> list[Result]:
     size = SIZES["cuda"]
     matmul = measured.matmul if measured else None
     result = [_matmul_row(size.matrix, torch.bfloat16, matmul)]
-    of_classifiers = measured.training if measured else {}
-    of_denoisers = measured.denoiser_training if measured else {}
+    classifier_measurements = measured.training if measured else {}
+    denoiser_measurements = measured.denoiser_training if measured else {}
     for name in config["classifiers"]:
-        one = of_classifiers.get(name)
-        result += [_training_row(config, name, one, matmul, of_classifier=True), _memory_row(f"training {name}", one)]
+        one = classifier_measurements.get(name)
+        result += [_training_row(config, name, one, matmul, is_classifier=True), _memory_row(f"training {name}", one)]
     for name, settings in config["denoisers"].items():
         if settings["loss"] != "pixels":
             continue  # its network is another one's, and what its guide costs is in the hours
-        one = of_denoisers.get(name)
-        result += [_training_row(config, name, one, matmul, of_classifier=False), _memory_row(f"training {name}", one)]
+        one = denoiser_measurements.get(name)
+        result += [_training_row(config, name, one, matmul, is_classifier=False), _memory_row(f"training {name}", one)]
     for name in shown_attacks(config):
         attack = measured.attack[name] if measured else None
         alone = 1 / attack_seconds(config["adversarial_sets"][name], measured.rates) if measured else None
@@ -544,11 +544,11 @@ def _matmul_row(side: int, precision: torch.dtype, rate: float | None) -> Result
 
 
 def _training_row(
-    config: Config, name: str, measurement: Measurement | None, matmul: float | None, of_classifier: bool
+    config: Config, name: str, measurement: Measurement | None, matmul: float | None, is_classifier: bool
 ) -> Result:
     """ImageCounts a second against what the matmul rate would allow."""
     with torch.device("meta"):
-        if of_classifier:
+        if is_classifier:
             settings = config["classifiers"][name]
             network: nn.Module = _build(settings, config["data"]["classes"] or N_CLASSES)
             batch_size = settings["training"]["batch_size"]

@@ -102,7 +102,7 @@ def _whole_epochs(device: torch.device, size: Size) -> list[Result]:
             size.rounds,
             device,
         )
-    rate = {name: n_images / of_name for name, of_name in seconds.items()}
+    rate = {name: n_images / fastest_seconds for name, fastest_seconds in seconds.items()}
     what = f"ResNet-18 at 128 px, an epoch of {size.n_batches} batches of {size.batch}, saved, in {_name(precision)}"
     return [
         Result("training", what, rate["ours"], "images/s", against, rate[name], seconds["ours"] / seconds[name], bound)
@@ -145,7 +145,7 @@ def _ways(device: torch.device, size: Size) -> list[Result]:
         network = classifier("resnet18", device, frozen=False).to(memory_format=form)
         ways[name] = partial(bare_steps, network, given, precision)
     seconds = fastest(ways, size.rounds, device)
-    rate = {name: size.batch * size.n_batches / of_name for name, of_name in seconds.items()}
+    rate = {name: size.batch * size.n_batches / fastest_seconds for name, fastest_seconds in seconds.items()}
     results = [
         Result(
             "training",

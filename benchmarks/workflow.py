@@ -87,9 +87,9 @@ def demo(folder: Path) -> list[Result]:
     """Run the demo and add up what its jobs' logs say; what they do not say is Snakemake's and the shells'."""
     whole = execute(snakemake(folder, ROOT / "config/demo.yaml"))
     jobs = [cpu_seconds(log) for log in sorted((folder / "results/demo/logs").rglob("*.log"))]
-    in_jobs, of_imports = map(sum, zip(*jobs, strict=True))
-    of_snakemake = whole.cpu_seconds - in_jobs
-    share = (of_imports + of_snakemake) / whole.cpu_seconds
+    in_jobs, import_seconds = map(sum, zip(*jobs, strict=True))
+    snakemake_seconds = whole.cpu_seconds - in_jobs
+    share = (import_seconds + snakemake_seconds) / whole.cpu_seconds
 
     def part(what: str, seconds: float, bound: str = "") -> Result:
         total = whole.cpu_seconds
@@ -97,8 +97,8 @@ def demo(folder: Path) -> list[Result]:
 
     return [
         Result("workflow", f"demo: {len(jobs)} jobs", whole.seconds, "s"),
-        part("start-up and imports", of_imports),
-        part("Snakemake and shells", of_snakemake),
+        part("start-up and imports", import_seconds),
+        part("Snakemake and shells", snakemake_seconds),
         part("all but computing", share * whole.cpu_seconds),
     ]
 
@@ -108,8 +108,8 @@ def cpu_seconds(log: Path) -> tuple[float, float]:
     found = CPU_SECONDS.search(log.read_text(encoding="utf-8"))
     if not found:
         raise ValueError(f"{log} does not end with the job's CPU seconds")
-    in_all, of_imports = map(float, found.groups())
-    return in_all, of_imports
+    in_all, import_seconds = map(float, found.groups())
+    return in_all, import_seconds
 
 
 def snakemake(folder: Path, config: Path, *arguments: str) -> list[str]:

@@ -130,7 +130,7 @@ class Metric:
     short_axis: the words at the axis of a low panel, two lines of them; those of `axis` where it has none. reference:
     where a line is drawn for comparison. span: what the axis shows at least. log: may get a log scale; False where
     values may be negative or are shares of a whole. decimals: of the printed values; None gives two significant digits.
-    of_set: it has one value for a whole set of images, not one for each.
+    whole_set: it has one value for a whole set of images, not one for each.
     """
 
     title: str
@@ -142,7 +142,7 @@ class Metric:
     span: tuple[float, float] | None = None
     log: bool = True
     decimals: int | None = None
-    of_set: bool = False
+    whole_set: bool = False
 
 
 METRICS = {
@@ -151,7 +151,7 @@ METRICS = {
     "relative_error": Metric("relative error", "mean relative error", "relative error", "fair"),
     "gain": Metric("gain", "mean gain", "gain over the layer before", "fair", reference=1),
     "linear_cka": Metric(
-        "linear CKA", "linear CKA", "linear CKA", "fair", span=(0, 1), log=False, decimals=3, of_set=True
+        "linear CKA", "linear CKA", "linear CKA", "fair", span=(0, 1), log=False, decimals=3, whole_set=True
     ),
     "along": Metric(
         "part along clean", "mean part along clean map", "part along the clean map", "part", reference=0, log=False

@@ -109,12 +109,12 @@ def _train(
 
     classifier.eval()
     accuracies: list[dict[str, Any]] = []
-    for split, of_split, expected in (
+    for split, split_images, expected in (
         ("train", images, labels),
         ("val", _images_of(training.val), _labels_of(training.val, device)),
     ):
-        top1 = accuracy(classifier, of_split, expected, training.compute["batch_size"], processes)
-        accuracies.append({"classifier": training.name, "split": split, "top1": top1, "n_images": len(of_split)})
+        top1 = accuracy(classifier, split_images, expected, training.compute["batch_size"], processes)
+        accuracies.append({"classifier": training.name, "split": split, "top1": top1, "n_images": len(split_images)})
     if not processes.is_first:
         return
     reached, target = accuracies[0]["top1"], settings["training"]["target_train_accuracy"]

@@ -86,7 +86,7 @@ def _vocabulary() -> dict[str, Any]:
         "metrics described": "; ".join(
             f"{_joined(kinds[kind], '`')} {words}" for kind, words in vocabulary.METRIC_KINDS.items()
         ),
-        "metrics of a whole set": [name for name, one in metrics.items() if one.of_set],
+        "metrics of a whole set": [name for name, one in metrics.items() if one.whole_set],
         "figures of the paper": vocabulary.PAPER_FIGURES,
     }
 

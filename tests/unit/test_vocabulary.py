@@ -50,7 +50,7 @@ def test_what_is_said_of_attacks_and_metrics_is_so() -> None:
 
     own = {name: arguments(attack) - arguments(GradientSignAttack) for name, attack in ATTACKS.items()}
     assert {name: set(attack.own_keys) for name, attack in vocabulary.ATTACKS.items()} == own
-    assert {name for name, metric in vocabulary.METRICS.items() if metric.of_set} == set(SET_METRICS)
+    assert {name for name, metric in vocabulary.METRICS.items() if metric.whole_set} == set(SET_METRICS)
     assert {metric.kind for metric in vocabulary.METRICS.values()} == set(vocabulary.METRIC_KINDS)
 
 

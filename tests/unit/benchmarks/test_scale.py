@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import scale
 from benchmarks.inputs import load_config
-from benchmarks.scale import BATCH_FLOPS, FLOAT32_FLOPS, LEAST_BATCH, of_cpu, shares, table
+from benchmarks.scale import BATCH_FLOPS, FLOAT32_FLOPS, LEAST_BATCH, shares, table, within_patience
 from benchmarks.throughput import CONFIG, Rates, projected_hours
 from perturbflow.planning.costs import CLASSIFIERS, DENOISERS
 
@@ -91,17 +91,17 @@ def test_on_a_cpu_batches_are_as_configured_or_as_large_as_is_quickly_measured(p
         load_config(Path(scale.__file__).with_name("scale_point.yaml")),
         load_config(CONFIG.with_name("imagenet.yaml")),
     )
-    config, size = of_cpu(small)
+    config, size = within_patience(small)
     assert config == small and size.images == small["compute"]["batch_size"] and size.rounds > 5
 
-    config, size = of_cpu(large)
+    config, size = within_patience(large)
     assert size.rounds == 1
     for name, settings in config["classifiers"].items():
         configured, at_once = (one["training"]["batch_size"] for one in (large["classifiers"][name], settings))
         gflop = CLASSIFIERS[name].scaled((224 / 128) ** 2, 1).gflop
         assert at_once == LEAST_BATCH or LEAST_BATCH < at_once <= min(configured, BATCH_FLOPS / (gflop * 1e9))
         assert settings == copied(large["classifiers"][name], at_once)
-    assert of_cpu(papers)[0]["classifiers"]["resnet18"] == papers["classifiers"]["resnet18"]
+    assert within_patience(papers)[0]["classifiers"]["resnet18"] == papers["classifiers"]["resnet18"]
 
 
 def test_checkpoints_are_as_large_as_their_weights(papers):
