@@ -1,5 +1,6 @@
 # make demo   the whole study on small data: no download, no GPU
-# make test   all checks and tests
+# make test   all checks and tests, ten minutes on two cores
+# make test-unit  the unit tests but for the slow ones, two minutes on two cores
 # make test-slurm  a small study on a SLURM of one node, which it installs and starts (Debian, Ubuntu; root)
 # make bench  measure speed and memory against their bounds, on a GPU where there is one
 # make lint   the checks alone
@@ -8,18 +9,22 @@
 # make lock   pin what requirements*.in ask for
 # make clean  remove the environment and caches; results stay
 #
+# Tests run in as many processes as there are cores, those of a file in one of them, the longest files first. The small
+# study that most tests of the workflow begin with is made by the first process that asks for it.
+#
 # The tools live in .venv, which is made from requirements*.txt at need and brought up to date when those change.
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--no-annotate --no-emit-index-url --custom-compile-command "make lock"
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-slurm bench lint format docs lock clean
+.PHONY: demo test test-unit test-slurm bench lint format docs lock clean
 
 demo: .venv/.installed
 	snakemake --configfile config/demo.yaml --cores $(CORES)
@@ -28,7 +33,10 @@ demo: .venv/.installed
 	@echo "Figures: results/demo/figures"
 
 test: lint
-	python -m pytest
+	$(PYTEST) tests/workflow tests/unit tests/slurm
+
+test-unit: .venv/.installed-dev
+	$(PYTEST) -m "not slow" tests/unit
 
 # The traps end the cluster whatever ends the tests; dash runs the one of EXIT only if those of signals exit.
 test-slurm: .venv/.installed-dev

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from tests.workflow.study import copy_workflow
 @pytest.fixture(scope="session", autouse=True)
 def one_node(request: pytest.FixtureRequest) -> Iterator[None]:
     """A SLURM cluster that lasts as long as these tests."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        pytest.skip("several processes would start a cluster each: make test-slurm")
     if reason := cluster.problem():
         pytest.skip(reason)
     with cluster.running(), pytest.MonkeyPatch.context() as environment:

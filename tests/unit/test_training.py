@@ -148,6 +148,7 @@ def test_a_training_killed_when_its_target_was_reached_does_no_more(tmp_path):
     assert epochs == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("in_training", "in_saving", "n_done"),
     [(8, None, 2), (None, 4, 3)],  # three steps an epoch

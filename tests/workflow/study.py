@@ -1,15 +1,19 @@
 """A small study in a folder of its own, to run and to change."""
 
 import copy
+import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 COPIED = ["Snakefile", "config", "envs", "perturbflow", "profiles", "resources", "workflow"]
@@ -101,10 +105,29 @@ class Study:
         """Run and say which jobs ran, as `rule wildcard=value, ...`."""
         return jobs(self.snakemake(*arguments).stdout)
 
+    def stale(self, *arguments: str) -> Counter[str]:
+        """The jobs that would run."""
+        return jobs(self.snakemake("--dry-run", *arguments).stdout)
+
     def copy_to(self, folder: Path) -> "Study":
         """A copy in which files have the same times, so that nothing in it is stale."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return Study(folder)
+
+
+def made_once(name: str, basetemp: Path, make: Callable[[Study], Counter[str]]) -> Study:
+    """A study that the first of several test processes to ask for it makes, while the others wait.
+
+    basetemp: the folder for temporary files of this process. make: gives the study its files, and the jobs that ran.
+    """
+    shared = basetemp.parent if "PYTEST_XDIST_WORKER" in os.environ else basetemp
+    study, ran = Study(shared / name), shared / f"{name}.json"
+    with FileLock(shared / f"{name}.lock"):
+        if not ran.exists():
+            shutil.rmtree(study.folder, ignore_errors=True)  # what a process left that failed
+            ran.write_text(json.dumps(make(study)), encoding="utf-8")
+    study.first_run = Counter(json.loads(ran.read_text(encoding="utf-8")))
+    return study
 
 
 def jobs(output: str) -> Counter[str]:

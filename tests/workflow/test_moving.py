@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.workflow.study import COPIED, Study, jobs, tiny_config
+from tests.workflow.study import COPIED, Study, tiny_config
 from tests.workflow.test_rerun import OF_ALL_SETS, of_set
 
 pytestmark = pytest.mark.workflow
@@ -58,10 +58,6 @@ def edit_of_a_step() -> tuple[dict[str, Any], Counter[str]]:
     return config, Counter([*of_set("ifgsm"), "table2", "table4", *OF_ALL_SETS])
 
 
-def stale(study: Study, *arguments: str) -> Counter[str]:
-    return jobs(study.snakemake("--dry-run", *arguments).stdout)
-
-
 def test_results_alone_are_up_to_date_in_a_new_clone(finished_study: Study, tmp_path: Path) -> None:
     moved = clone(finished_study, tmp_path / "clone")
     bring(finished_study, "results", moved)
@@ -72,13 +68,13 @@ def test_results_alone_are_up_to_date_in_a_new_clone(finished_study: Study, tmp_
 
     config, follows = edit_of_a_step()
     moved.configure(config)
-    assert stale(moved) == Counter()  # nothing tells with what the results were made
+    assert moved.stale() == Counter()  # nothing tells with what the results were made
 
     moved.configure(tiny_config())
     moved.snakemake("--touch", "--forceall")
     assert moved.run(*LARGE_FILES) == Counter()
     moved.configure(config)
-    assert stale(moved) == follows
+    assert moved.stale() == follows
 
 
 def test_with_the_metadata_an_edit_reruns_what_it_does_at_home(finished_study: Study, tmp_path: Path) -> None:
@@ -89,7 +85,7 @@ def test_with_the_metadata_an_edit_reruns_what_it_does_at_home(finished_study: S
 
     config, follows = edit_of_a_step()
     moved.configure(config)
-    assert stale(moved, *LARGE_FILES) == follows
+    assert moved.stale(*LARGE_FILES) == follows
 
 
 def test_a_copy_that_lost_its_times_is_touched(finished_study: Study, tmp_path: Path) -> None:
@@ -97,16 +93,16 @@ def test_a_copy_that_lost_its_times_is_touched(finished_study: Study, tmp_path: 
     bring(finished_study, "results", moved)
     bring(finished_study, METADATA, moved)
     lose_times(moved)
-    assert stale(moved) == Counter()
-    assert stale(moved, *LARGE_FILES).keys() >= {"classifier classifier=resnet18", "denoiser denoiser=unet", "table1"}
+    assert moved.stale() == Counter()
+    assert moved.stale(*LARGE_FILES).keys() >= {"classifier classifier=resnet18", "denoiser denoiser=unet", "table1"}
 
     before = {path: path.read_bytes() for path in (moved.folder / "results").rglob("*.csv")}
     moved.snakemake("--touch", *LARGE_FILES)
-    assert stale(moved, *LARGE_FILES) == Counter()
+    assert moved.stale(*LARGE_FILES) == Counter()
     assert all(path.read_bytes() == text for path, text in before.items())
     config, follows = edit_of_a_step()
     moved.configure(config)
-    assert stale(moved, *LARGE_FILES) == follows
+    assert moved.stale(*LARGE_FILES) == follows
 
 
 def test_half_a_study_that_lost_times_and_metadata_is_touched(finished_study: Study, tmp_path: Path) -> None:
@@ -115,16 +111,16 @@ def test_half_a_study_that_lost_times_and_metadata_is_touched(finished_study: St
     for folder in ("denoised", "mse", "accuracy", "distances", "predictions", "interventions", "tables", "figures"):
         shutil.rmtree(moved.folder / "results/tiny" / folder)
     lose_times(moved)
-    assert "classifier classifier=resnet18" in stale(moved)
+    assert "classifier classifier=resnet18" in moved.stale()
 
     moved.snakemake("--touch", "--forceall")
-    missing = stale(moved, *LARGE_FILES)
+    missing = moved.stale(*LARGE_FILES)
     assert missing.keys() >= {"denoised denoiser=unet, adversarial_set=fgsm", "table1"}
     assert not {name.split()[0] for name in missing} & {"data", "classifier", "adversarial", "control", "denoiser"}
 
 
 def test_a_study_goes_on_under_another_profile_and_back(finished_study: Study, tmp_path: Path) -> None:
-    wanted = "results/tiny/tables/table4.csv"
+    wanted = "results/tiny/mse/noise.csv"
     laptop = clone(finished_study, tmp_path / "laptop")
     bring(finished_study, "results", laptop)
     bring(finished_study, METADATA, laptop)
@@ -133,9 +129,16 @@ def test_a_study_goes_on_under_another_profile_and_back(finished_study: Study, t
         if folder.name not in ("data", "classifiers", "adversarial"):
             shutil.rmtree(folder)
     (results / "adversarial/noise/val.h5").unlink()
-    missing = stale(laptop, wanted)
-    assert missing.keys() >= {"control adversarial_set=noise, split=val", "denoiser denoiser=unet", "table4"}
-    assert not {name.split()[0] for name in missing} & {"data", "classifier", "adversarial"}
+    missing = laptop.stale(wanted)
+    noise = "adversarial_set=noise"
+    assert missing == Counter(
+        [
+            f"control {noise}, split=val",
+            "denoiser denoiser=unet",
+            f"denoised denoiser=unet, {noise}",
+            f"mean_squared_error {noise}",
+        ]
+    )
 
     cluster = clone(laptop, tmp_path / "cluster")
     bring(laptop, "results", cluster)
@@ -146,17 +149,17 @@ def test_a_study_goes_on_under_another_profile_and_back(finished_study: Study, t
     # The cluster's profile, with jobs that run here.
     profile = ("--workflow-profile", "profiles/slurm", "--executor", "local", "--latency-wait", "5", *LARGE_FILES)
     assert cluster.run(*profile, wanted) == missing
-    assert stale(cluster, *profile, wanted) == Counter()
+    assert cluster.stale(*profile, wanted) == Counter()
 
     bring(cluster, "results", laptop)
     bring(cluster, METADATA, laptop)
-    assert stale(laptop, *LARGE_FILES, wanted) == Counter()
+    assert laptop.stale(*LARGE_FILES, wanted) == Counter()
 
 
 def test_another_number_of_the_papers_reruns_the_tables_that_show_it(study: Study) -> None:
     table = study.folder / "resources/paper/table4.csv"
     table.write_text(table.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    assert stale(study) == Counter(["table4", "claims"])
+    assert study.stale() == Counter(["table4", "claims"])
 
 
 def test_weights_are_known_by_what_they_hold(study: Study) -> None:
@@ -170,14 +173,14 @@ def test_weights_are_known_by_what_they_hold(study: Study) -> None:
 
     os.utime(weights)
     assert modified(weights) > modified(study.folder / checkpoint)
-    assert stale(study, *LARGE_FILES, checkpoint) == Counter()
+    assert study.stale(*LARGE_FILES, checkpoint) == Counter()
 
     torch.save({name: tensor + 1 for name, tensor in state.items()}, weights)
     os.utime(weights, (0, 0))
-    assert stale(study, checkpoint) == Counter(["classifier classifier=resnet18"])
+    assert study.stale(checkpoint) == Counter(["classifier classifier=resnet18"])
 
     # Where the checkpoint is there, nothing needs what it was made from.
     os.utime(weights)
     weights.unlink()
-    assert stale(study)
-    assert "classifier classifier=resnet18" not in stale(study)
+    assert study.stale()
+    assert "classifier classifier=resnet18" not in study.stale()

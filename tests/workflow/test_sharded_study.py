@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from perturbflow.files.whole import sha256
-from tests.workflow.study import Study, jobs, tiny_config
+from tests.workflow.study import Study, tiny_config
 
 pytestmark = pytest.mark.workflow
 
@@ -190,6 +190,18 @@ def test_shards_of_a_size_that_comes_back_are_not_stale(in_shards: Study) -> Non
 INTERRUPTED = "adversarial/fgsm_v2/train"
 
 
+@pytest.fixture(scope="module")
+def interrupted_study(made_in_shards: tuple[Study, Counter[str]], tmp_path_factory: pytest.TempPathFactory) -> Study:
+    study = made_in_shards[0].copy_to(tmp_path_factory.mktemp("interrupted") / "perturbflow")
+    interrupt_after_a_shard(study)
+    return study
+
+
+@pytest.fixture
+def interrupted(interrupted_study: Study, tmp_path: Path) -> Study:
+    return interrupted_study.copy_to(tmp_path / "perturbflow")
+
+
 def interrupt_after_a_shard(study: Study) -> None:
     """Make a set anew, and kill Snakemake with its jobs when the first shard is done and the others have begun."""
     (study.folder / f"results/tiny/{INTERRUPTED}.h5").unlink()
@@ -251,34 +263,31 @@ def waits(log: Path) -> bool:
         return False
 
 
-def test_an_interrupted_set_makes_the_missing_shards(in_shards: Study, whole: Study) -> None:
-    interrupt_after_a_shard(in_shards)
+def test_an_interrupted_set_makes_the_missing_shards(interrupted: Study, whole: Study) -> None:
     target = f"results/tiny/{INTERRUPTED}.h5"
-    assert shard_files(in_shards) == [f"{INTERRUPTED}/{ROWS['train'][0]}"]
+    assert shard_files(interrupted) == [f"{INTERRUPTED}/{ROWS['train'][0]}"]
     missing = [job for job in set_of("fgsm_v2", "train") if not job.endswith(f"rows={ROWS['train'][0]}")]
     assert len(missing) == 3
-    assert run(in_shards, targets=[target]) == Counter(missing)
-    assert shard_files(in_shards) == []
-    with h5py.File(whole.folder / target) as expected, h5py.File(in_shards.folder / target) as found:
+    assert run(interrupted, targets=[target]) == Counter(missing)
+    assert shard_files(interrupted) == []
+    with h5py.File(whole.folder / target) as expected, h5py.File(interrupted.folder / target) as found:
         np.testing.assert_array_equal(found["images"][:], expected["images"][:])
 
 
-def test_nothing_is_left_of_an_interrupted_set_that_was_edited(in_shards: Study) -> None:
-    interrupt_after_a_shard(in_shards)
+def test_nothing_is_left_of_an_interrupted_set_that_was_edited(interrupted: Study) -> None:
     target = f"results/tiny/{INTERRUPTED}.h5"
     config = config_of(20)
     config["adversarial_sets"]["fgsm_v2"]["max_steps"] = 1
-    in_shards.configure(config)
-    assert run(in_shards, targets=[target]) == Counter(set_of("fgsm_v2", "train"))
-    assert shard_files(in_shards) == []
-    with h5py.File(in_shards.folder / target) as found:
+    interrupted.configure(config)
+    assert run(interrupted, targets=[target]) == Counter(set_of("fgsm_v2", "train"))
+    assert shard_files(interrupted) == []
+    with h5py.File(interrupted.folder / target) as found:
         assert found["steps"][:].max() == 1
 
 
 def test_data_of_another_number_of_images_than_planned(in_shards: Study) -> None:
     """As where images come between planning and reading; the next run plans with the data that are there."""
-    planned = jobs(in_shards.snakemake("--dry-run", *TARGETS).stdout)
-    assert planned == Counter()
+    assert in_shards.stale(*TARGETS) == Counter()
     target = "results/tiny/adversarial/pgd/val.h5"
     in_shards.edit("workflow/rules/shards.smk", "    return count_images(", "    return BATCH + count_images(")
     in_shards.edit("workflow/rules/shards.smk", "from functools", f"BATCH = {BATCH_SIZE}\nfrom functools")

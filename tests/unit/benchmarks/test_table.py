@@ -16,6 +16,7 @@ def hold(mebibytes):
     assert np.ones(mebibytes * MEBIBYTE, np.uint8).all()
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_the_process_alone():
     ours = np.ones(900 * MEBIBYTE, np.uint8)
     little, much = peak_memory(hold, 1), peak_memory(hold, 301)
@@ -28,6 +29,7 @@ def fail():
     raise ZeroDivisionError
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_has_no_peak():
     with pytest.raises(RuntimeError, match="fail failed in its process"):
         peak_memory(fail)

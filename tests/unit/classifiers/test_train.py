@@ -127,6 +127,7 @@ def test_many_images_come_to_the_device_in_parts(inputs, tmp_path, monkeypatch):
     assert_same_files(run(inputs, tmp_path / "in parts"), expected)
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_files_of_a_job(inputs, tmp_path):
     """Their weights are others than one process's: vgg19 has dropout, which each process draws for its share."""
     folder = run(inputs, tmp_path / "classifier", n_devices=2)

@@ -222,6 +222,7 @@ def test_a_training_step_is_finite_in_every_precision(tmp_path, device, precisio
     assert np.isfinite(history[-1]["train_loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_training_equals_the_plain_one(tmp_path):
     """With dropout: compiled passes draw the same random numbers."""

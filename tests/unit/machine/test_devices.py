@@ -168,6 +168,7 @@ def start(repository, no_claims):
         job.kill()
 
 
+@pytest.mark.slow
 def test_two_jobs_never_have_the_same_device(start):
     first, second = start("a", "b"), start("a", "b")
     answers = [first.says(), second.says()]
@@ -186,6 +187,7 @@ def claimed_by_others(name):
         return True
 
 
+@pytest.mark.slow
 def test_a_job_that_waits_for_several_devices_holds_none(start):
     holder = start("b")
     assert holder.says() == "0"
@@ -198,6 +200,7 @@ def test_a_job_that_waits_for_several_devices_holds_none(start):
     assert waiting.says() == "0 1"
 
 
+@pytest.mark.slow
 def test_what_a_job_has_claimed_is_its_own_and_its_childrens(start):
     assert claim(["a", "b"]) == [0]
     assert claim(["a", "b"]) == [0]

@@ -12,17 +12,22 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from perturbflow.classifiers.building import build_classifier
-from perturbflow.classifiers.training import CLASSIFIER_HISTORY, train_classifier
-from perturbflow.denoisers.training import DENOISER_HISTORY, train_denoiser
+from perturbflow.classifiers.training import CLASSIFIER_HISTORY
+from perturbflow.denoisers.training import DENOISER_HISTORY
 from perturbflow.machine.processes import ALONE, Processes, _synchronised, check_shares, run_on_devices
-from perturbflow.training import Resumable
+from tests.unit.machine.shared_work import (
+    Centred,
+    Classifier,
+    Normalised,
+    StoppedError,
+    fail_in_the_second,
+    train_one_classifier,
+    train_one_denoiser,
+)
 
-HERE = Path(__file__)
-N_IMAGES, SIZE = 24, 8
 SETTINGS = {
     "learning_rate": 1e-3,
     "weight_decay": 1e-5,
@@ -34,12 +39,6 @@ SETTINGS = {
     "flip_probability": 0.5,
     "precision": "float32",
 }
-
-
-@pytest.fixture(autouse=True)
-def importable(monkeypatch):
-    """The processes import the functions of this file."""
-    monkeypatch.setenv("PYTHONPATH", str(HERE.parent))
 
 
 # ------------------------------------------------------------------------------------------------ shares
@@ -82,92 +81,6 @@ def test_a_batch_that_cannot_be_shared_names_the_key():
 # ------------------------------------------------------------------------------------------------ trainings
 
 
-class Centred(nn.Module):
-    def forward(self, pixels):
-        return pixels / 127.5 - 1
-
-
-class WithUnused(nn.Module):
-    """A network without batch normalisation, and with a head that is not used."""
-
-    def __init__(self, n_outputs):
-        super().__init__()
-        torch.manual_seed(0)
-        self.layers = nn.Sequential(Centred(), nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(inplace=True))
-        self.last = nn.Conv2d(6, n_outputs, 1)
-        self.unused = nn.Linear(3, 3)
-
-    def forward(self, pixels):
-        return self.last(self.layers(pixels))
-
-
-class Classifier(WithUnused):
-    def __init__(self):
-        super().__init__(3)
-
-    def forward(self, pixels):
-        return super().forward(pixels).mean((2, 3))
-
-
-class Normalised(nn.Sequential):
-    """With what does depend on the processes on a CPU: batch normalisation, and dropout."""
-
-    def __init__(self):
-        torch.manual_seed(0)
-        super().__init__(
-            Centred(), nn.Conv2d(3, 6, 3, 2), nn.BatchNorm2d(6), nn.Dropout(0.3), nn.Flatten(), nn.Linear(54, 3)
-        )
-
-
-class StoppedError(Exception):
-    pass
-
-
-def images_and_labels():
-    draws = torch.Generator().manual_seed(1)
-    labels = torch.arange(N_IMAGES) % 3
-    images = torch.randint(0, 256, (N_IMAGES, 3, SIZE, SIZE), generator=draws, dtype=torch.uint8)
-    images[torch.arange(N_IMAGES), labels] //= 2
-    return images, labels
-
-
-def train_one_classifier(folder, network, settings, stop_after, device, processes):
-    """Write the history and the weights of each process into files, and stop where that is asked for."""
-
-    def after_epoch(history):
-        if len(history) == stop_after:
-            raise StoppedError("by the test")
-
-    images, labels = (tensor.to(device) for tensor in images_and_labels())
-    network = network.to(device)
-    resumable = Resumable(folder / "resume.pt", "same")
-    history = train_classifier(network, images, labels, settings, 5, resumable, after_epoch, processes=processes)
-    write_result(folder, network, history, processes)
-
-
-def train_one_denoiser(folder, settings, device, processes):
-    clean = images_and_labels()[0].permute(0, 2, 3, 1).numpy()
-    adversarial = {"brighter": clean.astype("float32") + 5, "darker": clean.astype("float32") - 3}
-    denoiser = WithUnused(3)
-    history = train_denoiser(
-        denoiser,
-        clean,
-        adversarial,
-        settings,
-        5,
-        device,
-        Resumable(folder / "resume.pt", "same"),
-        loss_of=F.l1_loss,
-        processes=processes,
-    )
-    write_result(folder, denoiser, history, processes)
-
-
-def write_result(folder, network, history, processes):
-    weights = network.state_dict()
-    torch.save({"history": history, "weights": weights}, folder / f"{processes.number}_of_{processes.count}.pt")
-
-
 def results(folder, count):
     """Of each process. All have come to the same weights and saw the same losses."""
     files = [torch.load(folder / f"{number}_of_{count}.pt", map_location="cpu") for number in range(count)]
@@ -193,8 +106,10 @@ def assert_close(result, expected, columns, tolerance):
         torch.testing.assert_close(result["weights"][name], value, rtol=0, atol=tolerance, msg=name)
 
 
-def test_two_processes_train_the_classifier_of_one(tmp_path):
+@pytest.mark.slow
+def test_two_processes_train_the_classifier_of_one(tmp_path, monkeypatch):
     """To rounding: of 32-bit sums, which Adam's first steps enlarge where a gradient is near zero."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     # The accuracy on clean images is measured, and ends the training.
     settings = {**SETTINGS, "max_epochs": 12, "learning_rate": 5e-3, "target_train_accuracy": 0.37}
     for count in (1, 2):
@@ -204,9 +119,10 @@ def test_two_processes_train_the_classifier_of_one(tmp_path):
     assert 1 < len(expected["history"]) < 12
     assert_close(results(tmp_path, 2), expected, CLASSIFIER_HISTORY, 1e-4)
     # What else this process starts is not led to this package.
-    assert os.environ["PYTHONPATH"] == str(HERE.parent)
+    assert os.environ["PYTHONPATH"] == str(tmp_path)
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_denoiser_of_one(tmp_path):
     settings = {
         "mix": {"brighter": 0.3, "darker": 0.7},
@@ -227,12 +143,11 @@ def test_two_processes_train_the_denoiser_of_one(tmp_path):
 def undisturbed(tmp_path_factory):
     """A training by two processes, with batch normalisation and dropout."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(HERE.parent))
-        run_on_devices(train_one_classifier, "cpu", 2, 2, folder, Normalised(), SETTINGS, None)
+    run_on_devices(train_one_classifier, "cpu", 2, 2, folder, Normalised(), SETTINGS, None)
     return results(folder, 2)
 
 
+@pytest.mark.slow
 def test_a_stopped_training_by_two_goes_on_as_if_nothing_had_happened(tmp_path, undisturbed, capfd):
     with pytest.raises(Exception, match="StoppedError: by the test"):
         run_on_devices(train_one_classifier, "cpu", 2, 2, tmp_path, Normalised(), SETTINGS, 2)
@@ -246,6 +161,7 @@ def test_a_stopped_training_by_two_goes_on_as_if_nothing_had_happened(tmp_path, 
     assert capfd.readouterr().err.count("resumed from") == 1
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_with_another_number_of_processes(tmp_path):
     run_on_devices(train_one_classifier, "cpu", 1, 1, tmp_path, Classifier(), SETTINGS, None)
     expected = results(tmp_path, 1)
@@ -297,14 +213,7 @@ def test_two_gpus_normalise_the_whole_batch(tmp_path):
 # ------------------------------------------------------------------------------------------------ how they end
 
 
-def fail_in_the_second(folder, device, processes):
-    (folder / f"{processes.number}.pid").write_text(str(os.getpid()))
-    torch.distributed.barrier()
-    if processes.number == 1:
-        raise KeyError("a mistake in the second process")
-    signal.pause()  # as it waits in a collective operation for the other one
-
-
+@pytest.mark.slow
 def test_an_error_in_one_process_ends_the_job_with_its_traceback(tmp_path, capfd):
     with pytest.raises(Exception, match="a mistake in the second process") as failed:
         run_on_devices(fail_in_the_second, "cpu", 2, 2, tmp_path)
@@ -322,19 +231,20 @@ def is_alive(process):
     return state not in "ZX"
 
 
-def tell_and_wait(device, processes):
-    os.write(1, f"{os.getpid()}\n".encode())  # in one piece: print() may part the line and its end
-    signal.pause()
-
-
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="another system's processes outlive their parent")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_processes_end_with_the_job(tmp_path, repository, number):
     """However that ends: they would go on writing into files that its successor makes."""
-    paths = os.pathsep.join([str(repository), str(HERE.parent)])
+    program = (
+        "from perturbflow.machine.processes import run_on_devices\n"
+        "from tests.unit.machine.shared_work import tell_and_wait\n"
+        "run_on_devices(tell_and_wait, 'cpu', 2, 2)"
+    )
     job = subprocess.Popen(
-        [sys.executable, "-c", "from test_processes import *; run_on_devices(tell_and_wait, 'cpu', 2, 2)"],
-        env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(tmp_path)},
+        [sys.executable, "-c", program],
+        cwd=repository,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
