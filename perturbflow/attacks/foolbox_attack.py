@@ -1,4 +1,4 @@
-"""Foolbox's own attacks, run in the way of those in attacks.py, batch by batch."""
+"""Foolbox's own attacks, run in the way of those in gradient_sign.py, batch by batch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from perturbflow.attacks.gradient_sign import (
 
 
 class FoolboxAttack:
-    """An attack of Foolbox on images in 0..255, with results like those of the attacks of attacks.py.
+    """An attack of Foolbox on images in 0..255, with results like those of the attacks of gradient_sign.py.
 
     attack: from `foolbox_attack`. epsilon: limit on the perturbation in the attack's own norm, in pixel values; None
     asks for the smallest perturbation. batch_size: images attacked at once; random numbers are drawn batch by batch,

@@ -1,6 +1,6 @@
 """Foolbox's attacks by class name: which of them run here, with which arguments, and on images of which range.
 
-Nothing of torch is imported, so that a config can be checked without it; attacks.py runs them.
+Nothing of torch is imported, so that a config can be checked without it; foolbox_attack.py runs them.
 """
 
 from __future__ import annotations

@@ -21,9 +21,6 @@ class RemoteFile:
     md5: str
 
 
-# ---- Download
-
-
 def download(remote: RemoteFile, path: Path) -> None:
     """Download a file to `path`, going on where an earlier attempt broke off (`<path>.part`).
 

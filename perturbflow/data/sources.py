@@ -78,9 +78,6 @@ class Source:
     download_bytes: int = 0
 
 
-# ---- Sources
-
-
 def tiny_imagenet(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
     """TinyImageNet: 200 classes, 500 training and 50 validation images each, 64x64.
 

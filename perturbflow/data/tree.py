@@ -14,9 +14,6 @@ from perturbflow.data.image_list import DataError
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
-# ---- Folders and zip files
-
-
 @dataclass(frozen=True)
 class Tree:
     """The files of a folder or zip file by their paths in it, written with `/`, sorted."""

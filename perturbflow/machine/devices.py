@@ -19,7 +19,7 @@ CLAIMED = "PERTURBFLOW_CLAIMED"
 """Environment variable with the names of the devices that a process has claimed, for the processes that it starts."""
 
 LARGEST_HELD = 16_000_000_000
-"""Bytes of images that a job asks a cluster for to hold them (`work.Job`); larger data are read as it goes."""
+"""Bytes of images that a job asks a cluster for (`planning.requests.Job`); larger data are read as it goes."""
 
 # Held to the end of the process, however that comes.
 _locks: dict[str, FileLock] = {}

@@ -8,8 +8,6 @@ from typing import Any
 
 Config = Mapping[str, Any]
 
-# ---- What an image costs a network
-
 
 @dataclass(frozen=True)
 class NetworkCosts:

@@ -27,8 +27,6 @@ from perturbflow.planning.passes import (
     working_memory,
 )
 
-# ---- What a job asks for
-
 # What a network reaches in float32 on an NVIDIA T4 (2018), the slowest card that clusters still give out widely: under
 # a fifth of the 8.1 TFLOP/s of its data sheet, an estimate. It has no bfloat16, so that trainings run in float32 as
 # well. On newer cards jobs end long before.
