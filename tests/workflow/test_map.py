@@ -1,4 +1,4 @@
-"""docs/map.md against the code and the jobs of the demo."""
+"""docs/map.md against the code and the jobs of the paper's study."""
 
 import re
 import subprocess
@@ -27,16 +27,16 @@ ITEMS = [
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """The files of the demo, by the rule that makes them."""
-    folder = tmp_path_factory.mktemp("demo")
+    """The files of the study, by the rule that makes them."""
+    folder = tmp_path_factory.mktemp("study")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    command += ["--configfile", str(ROOT / "config/demo.yaml"), "--cores", "1", "--dry-run"]
+    command += ["--configfile", str(ROOT / "config/config.yaml"), "--cores", "1", "--dry-run"]
     plan = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     found = defaultdict(set)
     for rule, files in re.findall(
         r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    output: (.*)\n", plan.stdout, re.MULTILINE
     ):
-        found[rule] |= {file.removeprefix("results/demo/") for file in files.split(", ")}
+        found[rule] |= {file.removeprefix("results/tiny-imagenet/") for file in files.split(", ")}
     return found
 
 
