@@ -32,10 +32,10 @@ def code(script):
     return source_digests(root / "workflow/scripts" / script, root)
 
 
-def code_of_module(name):
-    """As `code`, of a module of the package that a script is given by its import path."""
+def code_with(script, module):
+    """As `code`, with a module of the package that the script is given by its import path."""
     root = Path(workflow.basedir)
-    return source_digests(root / f"{name.replace('.', '/')}.py", root)
+    return {**code(script), **source_digests(root / f"{module.replace('.', '/')}.py", root)}
 
 
 def code_of_network(script, architecture):

@@ -1,11 +1,6 @@
 from perturbflow.vocabulary import DECISION_PLANE_METRICS
 
 
-def code_of_figure(module):
-    """As `code`, of a figure, on whose module no other figure depends."""
-    return {**code("figure.py"), **code_of_module(f"perturbflow.figures.{module}")}
-
-
 rule figure:
     input:
         distances=lambda wildcards: expand(
@@ -27,7 +22,7 @@ rule figure:
         settings=lambda wildcards: figure_settings(wildcards.figure),
         labels=LABELS,
         figure="perturbflow.figures.propagation:propagation_figure",
-        code=code_of_figure("propagation"),
+        code=code_with("figure.py", "perturbflow.figures.propagation"),
     script:
         "../scripts/figure.py"
 
@@ -62,7 +57,7 @@ rule geometry_figure:
         },
         labels=LABELS,
         figure="perturbflow.figures.decision_planes:geometry_figure",
-        code=code_of_figure("decision_planes"),
+        code=code_with("figure.py", "perturbflow.figures.decision_planes"),
     script:
         "../scripts/figure.py"
 
@@ -91,7 +86,7 @@ rule intervention_figure:
         },
         labels=LABELS,
         figure="perturbflow.figures.interventions:intervention_figure",
-        code=code_of_figure("interventions"),
+        code=code_with("figure.py", "perturbflow.figures.interventions"),
     script:
         "../scripts/figure.py"
 

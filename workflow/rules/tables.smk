@@ -131,6 +131,6 @@ for table, (inputs, settings) in TABLES.items():
             **settings,
             labels=LABELS,
             table=f"{module_of(table)}:TABLE",
-            code={**code("table.py"), **code_of_module(module_of(table)), **digests(paper_files(inputs))},
+            code={**code_with("table.py", module_of(table)), **digests(paper_files(inputs))},
         script:
             "../scripts/table.py"
