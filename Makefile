@@ -32,8 +32,10 @@ demo: .venv/.installed
 	@echo "Tables:  results/demo/tables"
 	@echo "Figures: results/demo/figures"
 
+# The tests on SLURM, where it is installed, in a process of their own: they share one cluster.
 test: lint
-	$(PYTEST) tests/workflow tests/unit tests/slurm
+	python -m pytest tests/slurm
+	$(PYTEST) tests/workflow tests/unit
 
 test-unit: .venv/.installed-dev
 	$(PYTEST) -m "not slow" tests/unit
