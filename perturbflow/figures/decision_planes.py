@@ -18,7 +18,7 @@ from perturbflow.figures.page import (
     Sheet,
     text_width,
 )
-from perturbflow.figures.style import MARKERS, STROKES, STYLE, draw_frame_of, draw_line, draw_reference
+from perturbflow.figures.style import MARKERS, STROKES, STYLE, draw_frame_of, draw_line, draw_reference, line_of_means
 from perturbflow.results.reading import select
 from perturbflow.vocabulary import DECISION_PLANE_METRICS, METRICS, RAW, Labels
 
@@ -55,7 +55,7 @@ def geometry_figure(
     """
     conditions = [RAW, *denoisers]
     pairs = [(name, condition) for name in adversarial_sets for condition in conditions]
-    lines = {pair: _geometry_line(distances, classifier, *pair) for pair in pairs}
+    lines = {pair: line_of_means(distances, DECISION_PLANE_METRICS, classifier, *pair) for pair in pairs}
     margins = {pair: _margins(predictions, classifier, *pair) for pair in pairs}
     looks = _set_looks(adversarial_sets, colors)
     names = {name: labels.adversarial_set(name) for name in adversarial_sets}
@@ -98,19 +98,6 @@ def _set_looks(adversarial_sets: Sequence[str], colors: Mapping[str, str]) -> di
         }
         for number, name in enumerate(adversarial_sets)
     }
-
-
-def _geometry_line(distances: pd.DataFrame, classifier: str, adversarial_set: str, denoiser: str) -> pd.DataFrame:
-    values = [f"{metric}_{part}" for metric in DECISION_PLANE_METRICS for part in ("mean", "ci_low", "ci_high")]
-    rows = select(
-        distances,
-        f"distances/{classifier}/{adversarial_set}.csv",
-        ["position", "layer", *values],
-        classifier=classifier,
-        adversarial_set=adversarial_set,
-        denoiser=denoiser,
-    )
-    return rows.sort_values("position")
 
 
 def _margins(predictions: pd.DataFrame, classifier: str, adversarial_set: str, denoiser: str) -> pd.DataFrame:

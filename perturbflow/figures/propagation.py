@@ -39,8 +39,8 @@ from perturbflow.figures.style import (
     TooManyLinesError,
     draw_frame_of,
     draw_line,
+    line_of_means,
 )
-from perturbflow.results.reading import select
 from perturbflow.vocabulary import RAW, Labels, metric_named
 
 # Inches.
@@ -96,7 +96,7 @@ def propagation_figure(
         for condition, (stroke, marker) in _strokes([RAW, *denoisers]).items()
     }
     panels = [
-        _Panel(classifier, metric, {look: _line(distances, metrics, classifier, *look) for look in looks})
+        _Panel(classifier, metric, {look: line_of_means(distances, metrics, classifier, *look) for look in looks})
         for classifier in classifiers
         for metric in metrics
     ]
@@ -118,21 +118,6 @@ def propagation_figure(
         for axes in grid:
             _number_short_range(axes)
     return figure
-
-
-def _line(
-    distances: pd.DataFrame, metrics: Sequence[str], classifier: str, adversarial_set: str, denoiser: str
-) -> pd.DataFrame:
-    values = [f"{metric}_{part}" for metric in metrics for part in ("mean", "ci_low", "ci_high")]
-    rows = select(
-        distances,
-        f"distances/{classifier}/{adversarial_set}.csv",
-        ["position", "layer", *values],
-        classifier=classifier,
-        adversarial_set=adversarial_set,
-        denoiser=denoiser,
-    )
-    return rows.sort_values("position")
 
 
 def _letter(number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from perturbflow.results.reading import select
 from perturbflow.vocabulary import metric_named
 
 STROKES: tuple[tuple[Any, str], ...] = (
@@ -70,6 +71,25 @@ def save_figure(figure: Figure, path: str | Path, format: str) -> None:
     metadata = {"svg": {"Date": None}, "png": {"Software": None}}[format]
     with mpl.rc_context(STYLE):
         figure.savefig(path, format=format, dpi=300, metadata=metadata)
+
+
+def line_of_means(
+    distances: pd.DataFrame, metrics: Sequence[str], classifier: str, adversarial_set: str, denoiser: str
+) -> pd.DataFrame:
+    """The rows of one line, by position: means and intervals of the metrics.
+
+    distances: rows of distances/<classifier>/<set>.csv. Raises MissingResultError for a line or column that they lack.
+    """
+    values = [f"{metric}_{part}" for metric in metrics for part in ("mean", "ci_low", "ci_high")]
+    rows = select(
+        distances,
+        f"distances/{classifier}/{adversarial_set}.csv",
+        ["position", "layer", *values],
+        classifier=classifier,
+        adversarial_set=adversarial_set,
+        denoiser=denoiser,
+    )
+    return rows.sort_values("position")
 
 
 def draw_line(axes: Axes, line: pd.DataFrame, metric: str, look: Mapping[str, Any]) -> None:
