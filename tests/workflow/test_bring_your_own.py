@@ -145,6 +145,6 @@ def test_an_edit_of_ones_own_network_trains_it_anew(study_with_examples: Study, 
     study.configure(study_of_examples(repository))
     target = "results/tiny/classifiers/small/checkpoint.pt"
     study.snakemake(target)
-    assert not study.run(target)
+    assert not study.stale(target)
     study.edit("my_networks.py", "stride=2", "stride=1")
     assert list(study.run(target)) == ["classifier classifier=small"]
