@@ -11,13 +11,19 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import PretrainedCfg, resolve_model_input_args
 from torch import nn
 
 from perturbflow.classifiers.architectures import ARCHITECTURES
 from perturbflow.classifiers.classifier import Classifier
 from perturbflow.classifiers.finding_taps import child_taps, named_taps, stage_taps
+from perturbflow.classifiers.weight_names import renaming_of_timm
+from perturbflow.classifiers.weight_paths import resolve_weights
 from perturbflow.classifiers.weights import load_weights_of_file
-from perturbflow.machine.import_paths import load_object, make
+from perturbflow.machine.import_paths import is_import_path, load_object, make
+
+FROM_ELSEWHERE = ("hf-hub:", "local-dir:")
+"""How timm's names begin of networks that a repository of Hugging Face's hub, or a folder, describes in config.json."""
 
 
 def build_classifier(
@@ -31,11 +37,11 @@ def build_classifier(
 ) -> Classifier:
     """A classifier of the registry, of timm, or of anybody's own.
 
-    architecture: a name of ARCHITECTURES, a name of timm, or `package.module:name`, which is imported and called with
-    `num_classes` and the options.
-    weights: `none` (random, from torch's current seed), `imagenet` (timm's, downloaded) or the path of a file:
-    a checkpoint of this project or any that timm reads (.pth, .safetensors). The last layer is replaced where
-    the file's number of classes differs.
+    architecture: a name of ARCHITECTURES, a name of timm (its `hf-hub:` and `local-dir:` names as well), or
+    `package.module:name`, which is imported and called with `num_classes` and the options.
+    weights: `none` (random, from torch's current seed), `imagenet` (timm's, downloaded, or those of the hub or folder
+    that the architecture names), or a file, as for `resolve_weights` and `read_weights`. The last layer is replaced
+    where the file's number of classes differs.
     options: keyword arguments of the builder. Those of the registry's shrink the network.
     taps: paths of modules, or the wording of each and its path; by default the registry's, or what `stage_taps` and
     `child_taps` find. For taps that the registry does not declare the network runs once.
@@ -48,18 +54,18 @@ def build_classifier(
     entry = ARCHITECTURES.get(architecture)
     if entry:
         network = _registry_network(architecture, n_classes, input_size, weights, options)
-    elif ":" in architecture:
+    elif is_import_path(architecture):
         network = _imported_network(architecture, n_classes, weights, options)
     else:
         network = _timm_network(architecture, n_classes, input_size, weights, options)
-    if weights not in ("none", "imagenet"):
-        load_weights_of_file(network, entry.timm_names if entry else dict, Path(weights))
+    if file := resolve_weights(weights):
+        load_weights_of_file(network, entry.timm_names if entry else renaming_of_timm(network), file)
     if taps is not None:
         found = named_taps(network, taps, architecture, n_classes, input_size)
     elif entry:
         found = list(entry.taps(network))
     else:
-        find = child_taps if ":" in architecture else stage_taps
+        find = child_taps if is_import_path(architecture) else stage_taps
         found = find(network, architecture, n_classes, input_size)
     return Classifier(network, found, input_size, normalization)
 
@@ -96,11 +102,18 @@ def _timm_network(
 
 
 def timm_config(architecture: str, weights: str) -> Any:
-    """What timm knows about a network and its weights, None for nothing.
+    """What timm knows about a network and its weights, None for nothing; that of a hub is downloaded.
 
     Raises ValueError, with the nearest names of all networks, where timm does not know the network, and where `weights`
     is `imagenet` and timm has none.
     """
+    if architecture.startswith(FROM_ELSEWHERE):
+        try:
+            return PretrainedCfg(**resolve_model_input_args(architecture)["pretrained_cfg"])
+        except Exception as error:  # of many kinds: the network, the hub, and what its config.json says
+            raise ValueError(
+                f"architecture: {architecture} cannot be had: {type(error).__name__}: {str(error).splitlines()[0]}"
+            ) from error
     try:
         if timm.is_model(architecture):
             config = timm.get_pretrained_cfg(architecture)

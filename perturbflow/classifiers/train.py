@@ -44,7 +44,7 @@ class ClassifierTraining:
     name: str
     train: str
     val: str
-    weights: str | None
+    weights: Path | None
     checkpoint: str
     history: str
     accuracy: str

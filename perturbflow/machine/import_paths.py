@@ -23,6 +23,11 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+def is_import_path(name: str) -> bool:
+    """Whether a name has the form `package.module:name`; timm's `hf-hub:` and `local-dir:` names do not have it."""
+    return bool(re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name))
+
+
 def load_object(path: str) -> Any:
     """What stands at an import path `package.module:name`, for example `torchvision.models:resnet18`.
 
@@ -110,7 +115,7 @@ def source_file(path: str) -> Path | None:
 
 def _parts(path: str) -> tuple[str, str]:
     """Module and name of an import path."""
-    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", path):
+    if not is_import_path(path):
         raise ValueError(f"{path!r} is no import path; write package.module:name")
     module_name, _, name = path.partition(":")
     return module_name, name

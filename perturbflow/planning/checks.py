@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from perturbflow.machine.import_paths import is_import_path
 from perturbflow.planning.config import CONTROLS, OWN_ATTACKS
 from perturbflow.planning.declarations import architectures
 
@@ -59,6 +60,9 @@ def _classifier(settings: Mapping[str, Any]) -> Iterator[str]:
 
     from perturbflow.classifiers.building import build_classifier, timm_config
 
+    if settings["architecture"].startswith("hf-hub:"):
+        return  # what it is only the hub knows, which a check does not ask
+
     def build() -> None:
         build_classifier(
             settings["architecture"],
@@ -70,7 +74,7 @@ def _classifier(settings: Mapping[str, Any]) -> Iterator[str]:
         )
 
     try:
-        if ":" not in settings["architecture"] and settings["architecture"] not in architectures():
+        if not is_import_path(settings["architecture"]) and settings["architecture"] not in architectures():
             timm_config(settings["architecture"], settings["weights"])
         try:
             with torch.device("meta"):

@@ -27,6 +27,7 @@ import yaml
 
 from perturbflow import vocabulary
 from perturbflow.data.sources import SOURCES
+from perturbflow.machine.import_paths import is_import_path
 from perturbflow.planning.declarations import architectures, metric_names
 from perturbflow.vocabulary import Labels, set_colors
 
@@ -220,7 +221,7 @@ def _network_mistakes(classifier: Mapping[str, Any]) -> Iterator[str]:
     architecture, options = classifier.get("architecture"), _mapping(classifier.get("options"))
     if not isinstance(architecture, str):
         return
-    if ":" in architecture and classifier["weights"] == "imagenet":
+    if is_import_path(architecture) and classifier["weights"] == "imagenet":
         yield "weights: an imported network has no ImageNet weights of its own; give a file or none"
     declared = architectures().get(architecture)
     if declared is None:

@@ -2,7 +2,7 @@ rule classifier:
     input:
         train=f"{RESULTS}/data/train.h5",
         val=f"{RESULTS}/data/val.h5",
-        weights=lambda wildcards: weights_file(wildcards.classifier),
+        weights=lambda wildcards: weights_input(wildcards.classifier),
     output:
         checkpoint=f"{RESULTS}/classifiers/{{classifier}}/checkpoint.pt",
         history=f"{RESULTS}/classifiers/{{classifier}}/history.csv",

@@ -3,9 +3,10 @@ import re
 from functools import cache
 from pathlib import Path
 
+from perturbflow.classifiers.weight_paths import PACKAGE, resolve_weights
 from perturbflow.data.sources import data_slice
 from perturbflow.planning.config import CONTROLS, OWN_ATTACKS, take_labels
-from perturbflow.machine.import_paths import source_file
+from perturbflow.machine.import_paths import is_import_path, source_file
 from perturbflow.planning.source_digest import digest, source_digests
 from perturbflow.planning.requests import job_of
 from perturbflow.vocabulary import RAW, set_colors
@@ -40,7 +41,7 @@ def code_with(script, module):
 
 def code_of_network(script, architecture):
     """As `code`, with the file of a network of the user's own, which is named by its import path."""
-    file = source_file(architecture) if ":" in architecture else None
+    file = source_file(architecture) if is_import_path(architecture) else None
     return {**code(script), **({os.path.relpath(file): digest(file)} if file else {})}
 
 
@@ -55,7 +56,7 @@ def digests(files):
 
     A clone or a copy gives them a time that says nothing: as inputs they are `ancient`, and what they hold decides.
     """
-    return {Path(file).name: digest_of_bytes(file) for file in ([files] if isinstance(files, str) else files)}
+    return {Path(file).name: digest_of_bytes(file) for file in ([files] if isinstance(files, str | Path) else files)}
 
 
 def one_of(names):
@@ -97,9 +98,19 @@ def minutes(rule):
 
 
 def weights_file(classifier):
-    """The checkpoint file that a classifier starts from, where the config names one; `digests` in place of its time."""
-    weights = config["classifiers"][classifier]["weights"]
-    return [] if weights in ("none", "imagenet") else ancient(weights)
+    """The file of weights that a classifier starts from, where the config names one."""
+    return resolve_weights(config["classifiers"][classifier]["weights"]) or []
+
+
+def weights_input(classifier):
+    """The same as an input, with `digests` in place of its time.
+
+    What a Python package ships lies elsewhere on every machine, which must not make results stale: it is no input, and
+    its digest alone tells of it.
+    """
+    is_of_package = config["classifiers"][classifier]["weights"].startswith(PACKAGE)
+    file = weights_file(classifier)
+    return [] if is_of_package or not file else ancient(str(file))
 
 
 def checkpoint_of_role(adversarial_set, role):

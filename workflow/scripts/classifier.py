@@ -1,6 +1,7 @@
 """Train a classifier: data -> checkpoint, training history, accuracy on the clean images."""
 
 from perturbflow.classifiers.train import ClassifierTraining, train_classifier_to_files
+from perturbflow.classifiers.weight_paths import resolve_weights
 from perturbflow.machine.job import run_job
 
 
@@ -10,7 +11,7 @@ def main() -> None:
             name=snakemake.wildcards.classifier,
             train=snakemake.input.train,
             val=snakemake.input.val,
-            weights=snakemake.input.weights or None,
+            weights=resolve_weights(snakemake.params.classifier["weights"]),
             checkpoint=snakemake.output.checkpoint,
             history=snakemake.output.history,
             accuracy=snakemake.output.accuracy,
