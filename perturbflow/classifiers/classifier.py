@@ -15,17 +15,35 @@ from perturbflow.classifiers.taps import Tap, module_at
 
 # The paper's: pixels become -1..1.
 NORMALIZATION = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+INTERPOLATION = "bilinear"
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
+
+
+class LogitsOfClasses(nn.Module):
+    """The logits (B, len(indices)) at `indices`, in this order, of the logits (B, K) that a network gives."""
+
+    indices: Tensor
+
+    def __init__(self, indices: Sequence[int]) -> None:
+        super().__init__()
+        # Not persistent: checkpoints hold them as a setting.
+        self.register_buffer("indices", Tensor(list(indices)).long(), persistent=False)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits.index_select(1, self.indices)
 
 
 class Classifier(nn.Module):
     """A network that takes pixels.
 
-    forward: float (B, 3, H, W) in 0..255 -> logits (B, n_classes). Resizing to `input_size` (bilinear) and
-    the normalisation happen inside, so that gradients and distances live in pixel space.
+    forward: float (B, 3, H, W) in 0..255 -> logits (B, n_logits). Resizing to `input_size` and the normalisation happen
+    inside, so that gradients and distances live in pixel space.
     normalization: `mean` that is subtracted from each channel, and `std` that it is divided by, in units of 0..1.
+    interpolation: of INTERPOLATIONS; larger images are antialiased, as Pillow resizes them, but not by `nearest`.
+    logit_indices: the logits that count, of those that the network gives; by default all. The last tap is these.
 
     Raises AttributeError for a tap whose module the network lacks, ValueError for a normalisation of other than three
-    finite means and positive standard deviations.
+    finite means and positive standard deviations, and for another interpolation.
     """
 
     divisor: Tensor
@@ -37,12 +55,19 @@ class Classifier(nn.Module):
         taps: Sequence[Tap],
         input_size: int,
         normalization: Mapping[str, Sequence[float]] | None = None,
+        interpolation: str = INTERPOLATION,
+        logit_indices: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.taps = tuple(taps)
         self.input_size = input_size
+        if interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation: {interpolation} is not one of {', '.join(INTERPOLATIONS)}")
+        self.interpolation = interpolation
+        self.logits = None if logit_indices is None else LogitsOfClasses(logit_indices)
         mean, std = _checked({**NORMALIZATION, **(normalization or {})})
+        self.normalization = {"mean": [*mean], "std": [*std]}
         # Not persistent: checkpoints hold them as settings.
         self.register_buffer("divisor", _per_channel([255 * s for s in std]), persistent=False)
         self.register_buffer("offset", _per_channel([m / s for m, s in zip(mean, std, strict=True)]), persistent=False)
@@ -50,12 +75,23 @@ class Classifier(nn.Module):
             module_at(network, tap.module)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits (B, n_classes) of pixels (B, 3, H, W) in 0..255."""
+        """Logits (B, n_logits) of pixels (B, 3, H, W) in 0..255."""
         size = (self.input_size, self.input_size)
         if pixels.shape[-2:] != size:
-            pixels = F.interpolate(pixels, size, mode="bilinear", align_corners=False)
+            if self.interpolation == "nearest":
+                pixels = F.interpolate(pixels, size, mode="nearest-exact")
+            else:
+                # Only with it does torch's bicubic kernel have the shape of Pillow's.
+                antialias = max(pixels.shape[-2:]) > self.input_size or self.interpolation == "bicubic"
+                pixels = F.interpolate(pixels, size, mode=self.interpolation, align_corners=False, antialias=antialias)
         logits: Tensor = self.network(pixels / self.divisor - self.offset)
-        return logits
+        return logits if self.logits is None else self.logits(logits)
+
+    def _observed_at(self, position: int) -> nn.Module:
+        """The module whose output the tap at `position` observes."""
+        if self.logits is not None and position == len(self.taps) - 1:
+            return self.logits
+        return module_at(self.network, self.taps[position].module)
 
     @contextmanager
     def observed(self, receive: Callable[[int, Tensor], None]) -> Iterator[None]:
@@ -72,7 +108,7 @@ class Classifier(nn.Module):
             return hook
 
         handles = [
-            module_at(self.network, tap.module).register_forward_hook(hook_for(position, tap))
+            self._observed_at(position).register_forward_hook(hook_for(position, tap))
             for position, tap in enumerate(self.taps)
         ]
         try:
@@ -99,7 +135,8 @@ class Classifier(nn.Module):
             return replacement
 
         tap = self.taps[position]
-        handle = module_at(self.network, tap.cut or tap.module).register_forward_hook(hook)
+        module = module_at(self.network, tap.cut) if tap.cut else self._observed_at(position)
+        handle = module.register_forward_hook(hook)
         try:
             yield
         finally:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from perturbflow.classifiers.accuracy import accuracy
-from perturbflow.classifiers.building import build_classifier, save_classifier
+from perturbflow.classifiers.building import classifier_of_data, save_classifier
 from perturbflow.classifiers.classifier import count_layers, count_parameters
 from perturbflow.classifiers.training import CLASSIFIER_HISTORY, train_classifier
 from perturbflow.files.images import StoredImages, open_images, read_columns
@@ -35,15 +35,14 @@ N_AT_ONCE = 1024
 class ClassifierTraining:
     """A training of a classifier: what it reads, what it writes, and what it depends on.
 
-    name: of the classifier. train, val: files of images. weights: the file that it starts from, where the config names
-    one. checkpoint, history, accuracy: files to write. settings: the config of the classifier. seed: of the study.
-    code: digests of the code, which the training depends on as on its settings. compute: the config's `compute`.
-    job_mb: the main memory that the job asked for, where it asked.
+    name: of the classifier. data: files of images, by split; `train` may be missing where nothing is trained. weights:
+    the file that it starts from, where the config names one. checkpoint, history, accuracy: files to write. settings:
+    the config of the classifier. seed: of the study. code: digests of the code, which the training depends on as on its
+    settings. compute: the config's `compute`. job_mb: the main memory that the job asked for, where it asked.
     """
 
     name: str
-    train: str
-    val: str
+    data: Mapping[str, str]
     weights: Path | None
     checkpoint: str
     history: str
@@ -64,9 +63,11 @@ def train_classifier_to_files(training: ClassifierTraining, n_gpus: int, threads
     Raises ValueError where the devices cannot share a batch, and BadFileError for a file that is no data split.
     """
     n_devices, batch_size = max(1, n_gpus), training.settings["training"]["batch_size"]
-    n_images, _ = (len(_images_of(path)) for path in (training.train, training.val))
-    check_shares(f"classifiers.{training.name}.training.batch_size", batch_size, n_images, n_devices)
-    digests = {"train_sha256": sha256(training.train)}
+    n_images = {split: len(_images_of(path)) for split, path in training.data.items()}
+    digests = {}
+    if training.settings["training"]["max_epochs"]:
+        check_shares(f"classifiers.{training.name}.training.batch_size", batch_size, n_images["train"], n_devices)
+        digests["train_sha256"] = sha256(training.data["train"])
     if training.weights:
         digests["weights_sha256"] = sha256(training.weights)
     provenance = artifact_attributes(training.settings, seed=str(training.seed), **digests)
@@ -78,48 +79,38 @@ def _train(
 ) -> None:
     """What each process does."""
     settings = training.settings
-    class_names = [name.decode() for name in read_columns(training.train, "class_name")[0]]
-    description: dict[str, Any] = {
-        "architecture": settings["architecture"],
-        "n_classes": len(class_names),
-        "input_size": settings["input_size"],
-        "options": settings["options"],
-        "taps": settings["taps"],
-        "normalization": settings["normalization"],
-    }
+    first_file = next(iter(training.data.values()))
+    class_names = [name.decode() for name in read_columns(first_file, "class_name")[0]]
     torch.manual_seed(training.seed)
-    classifier = build_classifier(**description, weights=settings["weights"])
+    classifier, description = classifier_of_data(settings, class_names)
     classifier = classifier.to(device).to(memory_format=torch.channels_last)
     resumable = Resumable(Path(training.checkpoint).with_name("resume.pt"), fingerprint(provenance, training.code))
     # Elsewhere it was asked for beside a GPU.
     job_mb = training.job_mb if training.compute["device"] == "cpu" else None
-    images = _held_or_stored(_images_of(training.train), device, job_mb, processes)
-    labels = _labels_of(training.train, device)
-    history = train_classifier(
-        classifier,
-        images,
-        labels,
-        settings["training"],
-        training.seed,
-        resumable,
-        after_epoch=lambda history: logger.info("%s", history[-1]),
-        compiled=training.compute["compile"],
-        processes=processes,
-    )
+    images: dict[str, Tensor | StoredImages] = {split: _images_of(path) for split, path in training.data.items()}
+    labels = {split: _labels_of(path, device) for split, path in training.data.items()}
+    history: list[dict[str, Any]] = []
+    if settings["training"]["max_epochs"]:
+        images["train"] = _held_or_stored(_images_of(training.data["train"]), device, job_mb, processes)
+        history = train_classifier(
+            classifier,
+            images["train"],
+            labels["train"],
+            settings["training"],
+            training.seed,
+            resumable,
+            after_epoch=lambda history: logger.info("%s", history[-1]),
+            compiled=training.compute["compile"],
+            processes=processes,
+        )
 
     classifier.eval()
     accuracies: list[dict[str, Any]] = []
-    for split, split_images, expected in (
-        ("train", images, labels),
-        ("val", _images_of(training.val), _labels_of(training.val, device)),
-    ):
-        top1 = accuracy(classifier, split_images, expected, training.compute["batch_size"], processes)
-        accuracies.append({"classifier": training.name, "split": split, "top1": top1, "n_images": len(split_images)})
+    for split in training.data:
+        top1 = accuracy(classifier, images[split], labels[split], training.compute["batch_size"], processes)
+        accuracies.append({"classifier": training.name, "split": split, "top1": top1, "n_images": len(images[split])})
     if not processes.is_first:
         return
-    reached, target = accuracies[0]["top1"], settings["training"]["target_train_accuracy"]
-    if reached < target:
-        logger.warning("training accuracy %.4f is below the target %.4f", reached, target)
     size = {
         "n_parameters": count_parameters(classifier),
         "n_layers": count_layers(classifier),

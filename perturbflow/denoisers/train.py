@@ -37,13 +37,13 @@ def squared_error(device: torch.device) -> DenoiserLoss:
 class DenoiserTraining:
     """A training of a denoiser: what it reads, what it writes, and what it depends on.
 
-    name: of the denoiser. data: file of the clean images. adversarial: file of each set of the mix. checkpoint,
-    history: files to write. settings: the config of the denoiser. seed: of the study. code: digests of the code, which
-    the training depends on as on its settings. compute: the config's `compute`.
+    name: of the denoiser. data: file of the clean images, None where nothing is trained. adversarial: file of each set
+    of the mix. checkpoint, history: files to write. settings: the config of the denoiser. seed: of the study. code:
+    digests of the code, which the training depends on as on its settings. compute: the config's `compute`.
     """
 
     name: str
-    data: str
+    data: str | None
     adversarial: Mapping[str, str]
     checkpoint: str
     history: str
@@ -62,15 +62,15 @@ def train_denoiser_to_files(
     the loss. digests: of further inputs.
     Raises ValueError where the devices cannot share a batch.
     """
-    n_devices, n_images = max(1, n_gpus), len(open_images(training.data))
-    check_shares(f"denoisers.{training.name}.batch_size", training.settings["batch_size"], n_images, n_devices)
-    provenance = artifact_attributes(
-        training.settings,
-        seed=str(training.seed),
-        train_sha256=sha256(training.data),
-        adversarial_sha256=json.dumps({name: sha256(path) for name, path in training.adversarial.items()}),
-        **digests,
-    )
+    n_devices = max(1, n_gpus)
+    if training.data:
+        n_images = len(open_images(training.data))
+        check_shares(f"denoisers.{training.name}.batch_size", training.settings["batch_size"], n_images, n_devices)
+        digests |= {
+            "train_sha256": sha256(training.data),
+            "adversarial_sha256": json.dumps({name: sha256(path) for name, path in training.adversarial.items()}),
+        }
+    provenance = artifact_attributes(training.settings, seed=str(training.seed), **digests)
     run_on_devices(_train, training.compute["device"], n_devices, threads, training, provenance, loss_on)
 
 
@@ -88,19 +88,21 @@ def _train(
     torch.manual_seed(training.seed)
     denoiser = build_denoiser(**description).to(device).to(memory_format=torch.channels_last)
     resumable = Resumable(Path(training.checkpoint).with_name("resume.pt"), fingerprint(provenance, training.code))
-    rows = train_denoiser(
-        denoiser,
-        open_images(training.data),
-        {name: open_images(path) for name, path in training.adversarial.items()},
-        settings,
-        training.seed,
-        device,
-        resumable,
-        after_epoch=lambda rows: logger.info("%s", rows[-1]),
-        loss_of=loss_of,
-        compiled=training.compute["compile"],
-        processes=processes,
-    )
+    rows: list[dict[str, Any]] = []
+    if training.data:
+        rows = train_denoiser(
+            denoiser,
+            open_images(training.data),
+            {name: open_images(path) for name, path in training.adversarial.items()},
+            settings,
+            training.seed,
+            device,
+            resumable,
+            after_epoch=lambda rows: logger.info("%s", rows[-1]),
+            loss_of=loss_of,
+            compiled=training.compute["compile"],
+            processes=processes,
+        )
     if not processes.is_first:
         return
     write_csv(pd.DataFrame(rows, columns=DENOISER_HISTORY), training.history)

@@ -121,6 +121,33 @@ def _joined(names: Collection[str], quote: str = "") -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def repeated_keys(file: str | Path) -> list[str]:
+    """A line for each key that a mapping of a YAML file has twice; of the two the last would count.
+
+    Empty for a file that is no YAML, of which Snakemake tells.
+    """
+    try:
+        with open(file, encoding="utf-8") as text:
+            root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []
+    return [f"{file}, {mistake}" for mistake in _repeated(root, ())]
+
+
+def _repeated(node: yaml.Node | None, path: KeyPath) -> Iterator[str]:
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _repeated(item, (*path, index))
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines:
+                yield f"line {line}: {_written((*path, name))}: is in line {lines[name]} already; keep one of them"
+            lines[name] = line
+            yield from _repeated(value, (*path, name))
+
+
 def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
     """Check a config and return it complete: classifier defaults merged in, every default filled in.
 
@@ -140,10 +167,39 @@ def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
         _fill_defaults(merged, load_schema()["$defs"]["classifier"])
         mistakes.extend(f"{_written(('classifiers', name))}.{mistake}" for mistake in _network_mistakes(merged))
         complete["classifiers"][name] = merged
+    mistakes.extend(_take_splits(complete))
     if mistakes:
         raise ConfigError("\n".join(f"{source}: {mistake}" for mistake in dict.fromkeys(mistakes)))
     resolved: dict[str, Any] = complete
     return resolved
+
+
+def _take_splits(config: Any) -> Iterator[str]:
+    """Fill in, in place, the splits of a config with its defaults, and tell what is wrong with those that it names."""
+    data, measure = _mapping(_mapping(config).get("data")), _mapping(_mapping(config).get("measure"))
+    trained = [
+        *(f"classifiers.{name}" for name, one in _entries(config, "classifiers") if _trains_classifier(one)),
+        *(f"denoisers.{name}" for name, one in _entries(config, "denoisers") if one.get("stages")),
+    ]
+    if measure.get("split") is None:
+        measure["split"] = "train" if trained else "val"
+    splits = data.get("splits")
+    if splits is None:
+        data["splits"] = ["train", "val"] if trained else [measure["split"]]
+    elif isinstance(splits, list) and {*splits} <= {"train", "val"}:
+        data["splits"] = sorted(splits)  # train before val
+        if trained and "train" not in splits:
+            yield f"data.splits: lacks train, on which {trained[0]} is trained; add it, or train nothing"
+        if measure["split"] not in splits:
+            yield f"measure.split: '{measure['split']}' is not in data.splits; valid: {', '.join(splits)}"
+
+
+def _entries(config: Any, section: str) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, _mapping(one)) for name, one in _mapping(_mapping(config).get(section)).items()]
+
+
+def _trains_classifier(settings: Mapping[str, Any]) -> bool:
+    return bool(_mapping(settings.get("training")).get("max_epochs"))
 
 
 def take_labels(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -221,6 +277,8 @@ def _network_mistakes(classifier: Mapping[str, Any]) -> Iterator[str]:
     architecture, options = classifier.get("architecture"), _mapping(classifier.get("options"))
     if not isinstance(architecture, str):
         return
+    if classifier.get("logits") is None and classifier.get("predict_among") == "all":
+        yield "predict_among: only a network with logits of its own can predict among all; write data, or add logits"
     if is_import_path(architecture) and classifier["weights"] == "imagenet":
         yield "weights: an imported network has no ImageNet weights of its own; give a file or none"
     declared = architectures().get(architecture)
@@ -438,7 +496,8 @@ def _explain(error: jsonschema.ValidationError) -> str:
             kinds = [limit] if isinstance(limit, str) else limit
             return f"must be {' or '.join(_KINDS[kind] for kind in kinds)}, got {_shown(value)}{_number_hint(value)}"
         case "enum":
-            return f"{_shown(value)} is not one of {', '.join(limit)}; {_nearest(value, limit)}"
+            valid = [one for one in limit if one is not None]
+            return f"{_shown(value)} is not one of {', '.join(valid)}; {_nearest(value, valid)}"
         case "pattern":
             return f"{value!r} does not fit; {error.schema['description']}"
         case "minimum":

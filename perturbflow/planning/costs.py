@@ -70,9 +70,9 @@ def classifier_costs(settings: Config) -> NetworkCosts:
     """
     network = CLASSIFIERS.get(settings["architecture"])
     width = settings["options"].get("width", 1) if network else 1
-    scaled = (network or _largest(CLASSIFIERS.values())).scaled(
-        (settings["input_size"] / CLASSIFIERS_INPUT_SIZE) ** 2, width
-    )
+    # What timm says of its weights is not asked here; most are for 224 px.
+    size = settings["input_size"] or (CLASSIFIERS_INPUT_SIZE if network or settings["weights"] == "none" else 224)
+    scaled = (network or _largest(CLASSIFIERS.values())).scaled((size / CLASSIFIERS_INPUT_SIZE) ** 2, width)
     taps = len(settings["taps"]) if settings["taps"] else scaled.taps
     return NetworkCosts(taps, scaled.parameters, scaled.gflop, scaled.saved, scaled.live)
 

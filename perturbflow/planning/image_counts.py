@@ -11,7 +11,6 @@ from typing import Any
 
 from perturbflow.data.sources import SOURCES, list_splits
 from perturbflow.planning.costs import Config
-from perturbflow.planning.passes import SPLITS
 
 
 def count_images(file: str | Path, made_from: Mapping[str, Any], data: Mapping[str, Any], seed: int, split: str) -> int:
@@ -59,7 +58,7 @@ def source_images(data: Config) -> dict[str, int]:
     n_classes = data["classes"] or sizes.n_classes
     return {
         split: n_classes * min(data["images_per_class"][split] or sizes.largest[split], sizes.largest[split])
-        for split in SPLITS
+        for split in data["splits"]
     }
 
 

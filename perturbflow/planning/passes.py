@@ -13,8 +13,6 @@ from perturbflow.planning.declarations import attacks
 ImageCounts = Mapping[str, int]
 """Number of images, by split."""
 
-SPLITS = ("train", "val")
-
 
 # ---- What the jobs are
 
@@ -24,7 +22,7 @@ def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
     sets, denoisers, measured = config["adversarial_sets"], config["denoisers"], config["measure"]["classifiers"]
     for name in config["classifiers"]:
         yield "classifier", {"classifier": name}
-    for (name, settings), split in product(sets.items(), SPLITS):
+    for (name, settings), split in product(sets.items(), config["data"]["splits"]):
         rule = "control" if settings["attack"] in CONTROLS else "adversarial"
         yield rule, {"adversarial_set": name, "split": split}
     for name, settings in denoisers.items():
@@ -105,7 +103,7 @@ def passes(
         case "classifier":
             name = wildcards["classifier"]
             training = config["classifiers"][name]["training"]
-            n_trained = images["train"] * training["max_epochs"]
+            n_trained = images.get("train", 0) * training["max_epochs"]
             trained = [Passes("training", name, n_trained, training["batch_size"])] if training["max_epochs"] else []
             return [*trained, Passes("forward", name, n_all, at_once)]
         case "adversarial":

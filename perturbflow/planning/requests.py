@@ -14,7 +14,6 @@ from perturbflow.planning.declarations import attacks
 from perturbflow.planning.image_counts import source_images, stored_images
 from perturbflow.planning.passes import (
     FORWARD_PASSES,
-    SPLITS,
     TRAININGS,
     ImageCounts,
     Passes,
@@ -209,31 +208,29 @@ def job_of(rule: str, wildcards: Mapping[str, str], config: Config, inputs: Any)
     Raises FileNotFoundError where the files that tell the number of images are not there yet; Snakemake then asks
     again when the job can run.
     """
-    size = config["data"]["image_size"]
+    size, splits = config["data"]["image_size"], config["data"]["splits"]
     images: dict[str, int] = {}
     input_bytes = 0
     match rule:
         case "data":
             images = source_images(config["data"])
-        case "classifier":
-            images = {split: stored_images(inputs[split], size, 1) for split in SPLITS}
+        case "classifier" | "mean_squared_error":
+            images = {split: stored_images(path, size, 1) for split, path in zip(splits, inputs["data"], strict=True)}
         case "adversarial_shard" | "denoised_shard":
             rule = rule.removesuffix("_shard")
             images = {"": int(wildcards["last"]) - int(wildcards["first"]) + 1}
         case "adversarial" | "control":
             images = {wildcards["split"]: stored_images(inputs["data"], size, 1)}
         case "denoiser" | "guided_denoiser":
-            images = {"train": stored_images(inputs["data"], size, 1)}
+            images = {"train": sum(stored_images(path, size, 1) for path in inputs["data"])}
         case "denoised":
-            images = {split: stored_images(inputs[split], size, 4) for split in SPLITS}
+            images = {split: stored_images(inputs[split], size, 4) for split in splits}
         case "measure":
             images = {
-                split: stored_images(path, size, 4) for split, path in zip(SPLITS, inputs["images"], strict=False)
+                split: stored_images(path, size, 4) for split, path in zip(splits, inputs["images"], strict=False)
             }
         case "intervene":
             images = {config["measure"]["split"]: stored_images(inputs["data"], size, 1)}
-        case "mean_squared_error":
-            images = {split: stored_images(path, size, 1) for split, path in zip(SPLITS, inputs["data"], strict=True)}
         case _:
             input_bytes = _size(inputs)
     return Job(rule, wildcards, config, images, input_bytes)

@@ -62,6 +62,14 @@ def clean_accuracy_row(clean_accuracy: pd.DataFrame, classifier: str, split: str
     )
 
 
+SPLIT_WORDS = {"train": "training", "val": "validation"}
+
+
+def split_of(table: pd.DataFrame, column: str) -> str:
+    """The split that a table is of, from the name of its column, in which `{}` stands for it."""
+    return next(split for split in SPLIT_WORDS if column.format(split) in table)
+
+
 def paper_number(paper: pd.DataFrame, column: str, **keys: str) -> float:
     """The paper's number, NaN where it has none."""
     if column not in paper:

@@ -10,24 +10,27 @@ from typing import Any
 import pandas as pd
 
 from perturbflow.tables.markdown import captioned_table, cells_beside_paper, short_percent
-from perturbflow.tables.rows import clean_accuracy_row, paper_number
+from perturbflow.tables.rows import SPLIT_WORDS, clean_accuracy_row, paper_number, split_of
 from perturbflow.tables.table import Table
 from perturbflow.vocabulary import Labels
 
 
 def table2(
-    clean_accuracy: pd.DataFrame, paper: pd.DataFrame, adversarial_sets: Mapping[str, Mapping[str, Any]]
+    clean_accuracy: pd.DataFrame,
+    paper: pd.DataFrame,
+    adversarial_sets: Mapping[str, Mapping[str, Any]],
+    split: str = "val",
 ) -> pd.DataFrame:
     """Table 2: how each adversarial set is made.
 
     clean_accuracy: rows of classifiers/<classifier>/accuracy.csv of every attacker and stopping classifier.
-    adversarial_sets: the config's section of that name. One row a set:
+    adversarial_sets: the config's section of that name. split: the paper's is `val`. One row a set:
 
     adversarial_set, attack
     attacker                            whose gradient is followed
-    attacker_top1_val_pct               its top-1 accuracy on the clean validation images, percent
+    attacker_top1_<split>_pct            its top-1 accuracy on the clean images of the split, percent
     stopping_classifier                 whose error ends the attack on an image; empty if none does
-    stopping_classifier_top1_val_pct    its top-1 accuracy on the clean validation images, percent
+    stopping_classifier_top1_<split>_pct its top-1 accuracy on the clean images of the split, percent
     step                                the step size in pixels (epsilon of Eqs. 1 to 3)
     max_steps                           the most steps an image gets
     decay                               mu of Eq. 3; empty for attacks without momentum
@@ -36,7 +39,7 @@ def table2(
     denoiser                            what stands before both classifiers while the set is made; empty for none
     round_to_8_bits                     whether every candidate is rounded to whole pixel values
     options                             of an attack of Foolbox: the arguments of its class, JSON; empty for none
-    <each accuracy>_paper               empty if the paper used another classifier there
+    <each accuracy>_paper               empty if the paper used another classifier there or another split
 
     What a kind of set does not have is empty. Raises MissingResultError for a row that the frame lacks.
     """
@@ -44,11 +47,11 @@ def table2(
     for name, recipe in adversarial_sets.items():
         row: dict[str, Any] = {"adversarial_set": name, "attack": recipe["attack"]}
         for role in ("attacker", "stopping_classifier"):
-            classifier, column = recipe.get(role), f"{role}_top1_val_pct"
+            classifier, column = recipe.get(role), f"{role}_top1_{split}_pct"
             row[role] = classifier
             row[column] = row[f"{column}_paper"] = float("nan")
             if classifier is not None:
-                row[column] = 100 * clean_accuracy_row(clean_accuracy, classifier, "val")["top1"]
+                row[column] = 100 * clean_accuracy_row(clean_accuracy, classifier, split)["top1"]
                 row[f"{column}_paper"] = paper_number(paper, column, adversarial_set=name, **{role: classifier})
         for number in ("step", "max_steps", "decay", "epsilon"):
             row[number] = float("nan") if recipe.get(number) is None else float(recipe[number])
@@ -69,6 +72,7 @@ def table2_markdown(table: pd.DataFrame, labels: Labels) -> str:
     def numbers(column: str) -> list[str]:
         return ["" if isnan(value) else f"{value:g}" for value in table[column]]
 
+    split = split_of(table, "attacker_top1_{}_pct")
     attacked = table["attacker"].notna()
     stopping = zip(names("stopping_classifier", labels.classifier), attacked, strict=True)
     text = [
@@ -82,8 +86,11 @@ def table2_markdown(table: pd.DataFrame, labels: Labels) -> str:
         ("Options", ["" if pd.isna(options) else f"`{options}`" for options in table["options"]]),
     ]
     number = [
-        ("Attacker top-1 (%)", cells_beside_paper(table, "attacker_top1_val_pct", short_percent)),
-        ("Stopping classifier top-1 (%)", cells_beside_paper(table, "stopping_classifier_top1_val_pct", short_percent)),
+        ("Attacker top-1 (%)", cells_beside_paper(table, f"attacker_top1_{split}_pct", short_percent)),
+        (
+            "Stopping classifier top-1 (%)",
+            cells_beside_paper(table, f"stopping_classifier_top1_{split}_pct", short_percent),
+        ),
         ("Step (px)", numbers("step")),
         ("Max. steps", numbers("max_steps")),
         ("Decay", numbers("decay")),
@@ -92,7 +99,7 @@ def table2_markdown(table: pd.DataFrame, labels: Labels) -> str:
     text, number = ([(head, cells) for head, cells in columns if any(cells)] for columns in (text, number))
     return captioned_table(
         "**Table 2.** How each adversarial set is made, with each classifier's top-1 accuracy on the clean "
-        "validation split.",
+        f"{SPLIT_WORDS[split]} split.",
         [*text, *number],
         n_text_columns=len(text),
     )

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
 from perturbflow.tables.markdown import captioned_table, cells_beside_paper, percent
-from perturbflow.tables.rows import clean_accuracy_row, paper_number
+from perturbflow.tables.rows import SPLIT_WORDS, clean_accuracy_row, paper_number
 from perturbflow.tables.table import Table
 from perturbflow.vocabulary import Labels
 
 
-def table3(clean_accuracy: pd.DataFrame, paper: pd.DataFrame, classifiers: Sequence[str]) -> pd.DataFrame:
+def table3(
+    clean_accuracy: pd.DataFrame,
+    paper: pd.DataFrame,
+    classifiers: Sequence[str],
+    splits: Sequence[str] = ("train", "val"),
+) -> pd.DataFrame:
     """Table 3: the measured classifiers and their capacity.
 
-    clean_accuracy: rows of classifiers/<classifier>/accuracy.csv. One row a classifier:
+    clean_accuracy: rows of classifiers/<classifier>/accuracy.csv. splits: those that there are. One row a classifier:
 
     classifier
     top1_train_pct          top-1 accuracy on the clean training images, percent
@@ -24,20 +30,27 @@ def table3(clean_accuracy: pd.DataFrame, paper: pd.DataFrame, classifiers: Seque
     n_parameters_millions   trainable numbers
     <each but top1_val_pct>_paper
 
+    A split that is not there has no columns.
     Raises MissingResultError for a row that the frame lacks.
     """
     rows = []
     for name in classifiers:
-        train = clean_accuracy_row(clean_accuracy, name, "train", "n_layers", "n_parameters")
+        measured = {
+            split: clean_accuracy_row(clean_accuracy, name, split, "n_layers", "n_parameters") for split in splits
+        }
+        row: dict[str, Any] = {"classifier": name}
+        if "train" in measured:
+            row["top1_train_pct"] = 100 * measured["train"]["top1"]
+            row["top1_train_pct_paper"] = paper_number(paper, "top1_train_pct", classifier=name)
+        if "val" in measured:
+            row["top1_val_pct"] = 100 * measured["val"]["top1"]
+        size = measured[splits[0]]
         rows.append(
             {
-                "classifier": name,
-                "top1_train_pct": 100 * train["top1"],
-                "top1_train_pct_paper": paper_number(paper, "top1_train_pct", classifier=name),
-                "top1_val_pct": 100 * clean_accuracy_row(clean_accuracy, name, "val")["top1"],
-                "n_layers": train["n_layers"],
+                **row,
+                "n_layers": size["n_layers"],
                 "n_layers_paper": paper_number(paper, "num_layers", classifier=name),
-                "n_parameters_millions": train["n_parameters"] / 1e6,
+                "n_parameters_millions": size["n_parameters"] / 1e6,
                 "n_parameters_millions_paper": paper_number(paper, "num_parameters_millions", classifier=name),
             }
         )
@@ -46,13 +59,18 @@ def table3(clean_accuracy: pd.DataFrame, paper: pd.DataFrame, classifiers: Seque
 
 def table3_markdown(table: pd.DataFrame, labels: Labels) -> str:
     """Table 3 as Markdown: one row a classifier."""
+    accuracies = []
+    if "top1_train_pct" in table:
+        accuracies.append(("Top-1, train (%)", cells_beside_paper(table, "top1_train_pct", percent)))
+    if "top1_val_pct" in table:
+        accuracies.append(("Top-1, val (%)", [percent(value) for value in table["top1_val_pct"]]))
+    splits = " and ".join(words for split, words in SPLIT_WORDS.items() if f"top1_{split}_pct" in table)
     return captioned_table(
-        "**Table 3.** The measured classifiers: top-1 accuracy on the clean training and validation splits, "
-        "convolution and linear layers, and parameters.",
+        f"**Table 3.** The measured classifiers: top-1 accuracy on the clean {splits} "
+        f"{'splits' if len(accuracies) > 1 else 'split'}, convolution and linear layers, and parameters.",
         [
             ("Classifier", [*map(labels.classifier, table["classifier"])]),
-            ("Top-1, train (%)", cells_beside_paper(table, "top1_train_pct", percent)),
-            ("Top-1, val (%)", [percent(value) for value in table["top1_val_pct"]]),
+            *accuracies,
             ("Layers", cells_beside_paper(table, "n_layers", "{:.0f}".format)),
             ("Parameters (millions)", cells_beside_paper(table, "n_parameters_millions", percent)),
         ],

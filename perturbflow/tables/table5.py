@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from perturbflow.tables.markdown import captioned_table, cells_beside_paper, short_percent
-from perturbflow.tables.rows import accuracy_row, paper_number
+from perturbflow.tables.rows import SPLIT_WORDS, accuracy_row, paper_number, split_of
 from perturbflow.tables.table import Table
 from perturbflow.vocabulary import RAW, Labels
 
@@ -18,16 +18,18 @@ def table5(
     classifiers: Sequence[str],
     adversarial_sets: Sequence[str],
     denoisers: Sequence[str],
+    split: str = "train",
 ) -> pd.DataFrame:
-    """Table 5, and Table 7 for its classifiers: accuracy on every set, without and with each denoiser; training split.
+    """Table 5, and Table 7 for its classifiers: accuracy on every set, without and with each denoiser.
 
-    accuracy: rows of accuracy/<classifier>/<set>.csv. One row a set, classifier and condition, in this order:
+    accuracy: rows of accuracy/<classifier>/<set>.csv. split: the paper's is `train`. One row a set, classifier and
+    condition, in this order:
 
     adversarial_set, classifier
     denoiser                what stands in front of the classifier; "none" for the raw adversary
     n_images
-    top1_train_pct          top-1 accuracy, percent
-    top1_train_pct_paper
+    top1_<split>_pct        top-1 accuracy, percent
+    top1_<split>_pct_paper  empty for another split than the paper's
 
     Raises MissingResultError for a row that the frame lacks.
     """
@@ -35,14 +37,16 @@ def table5(
     for name in adversarial_sets:
         for classifier in classifiers:
             for denoiser in (RAW, *denoisers):
-                measured = accuracy_row(accuracy, classifier, name, denoiser, "train")
+                measured = accuracy_row(accuracy, classifier, name, denoiser, split)
                 keys = {"adversarial_set": name, "classifier": classifier, "denoiser": denoiser}
                 rows.append(
                     {
                         **keys,
                         "n_images": measured["n_images"],
-                        "top1_train_pct": 100 * measured["top1"],
-                        "top1_train_pct_paper": paper_number(paper, "top1_train_pct", **keys),
+                        f"top1_{split}_pct": 100 * measured["top1"],
+                        f"top1_{split}_pct_paper": (
+                            paper_number(paper, "top1_train_pct", **keys) if split == "train" else float("nan")
+                        ),
                     }
                 )
     return pd.DataFrame(rows)
@@ -55,7 +59,8 @@ def table5_markdown(table: pd.DataFrame, labels: Labels) -> str:
 
 def accuracy_markdown(caption: str, table: pd.DataFrame, labels: Labels) -> str:
     """A frame of `table5` as Markdown: one row a set, one column a classifier and condition, percent."""
-    table = table.assign(cell=cells_beside_paper(table, "top1_train_pct", short_percent, ".1f"))
+    split = split_of(table, "top1_{}_pct")
+    table = table.assign(cell=cells_beside_paper(table, f"top1_{split}_pct", short_percent, ".1f"))
     columns = [
         (f"{labels.classifier(str(classifier))} {labels.condition(str(denoiser))}", list(rows["cell"]))
         for (classifier, denoiser), rows in table.groupby(["classifier", "denoiser"], sort=False)
@@ -66,7 +71,7 @@ def accuracy_markdown(caption: str, table: pd.DataFrame, labels: Labels) -> str:
         if name != RAW and (short_form := labels.short_form(name))
     ]
     return captioned_table(
-        f"{caption} on the adversarial sets of the training split ({', '.join(meanings)}).",
+        f"{caption} on the adversarial sets of the {SPLIT_WORDS[split]} split ({', '.join(meanings)}).",
         [("Adversarial set", [*map(labels.adversarial_set, table["adversarial_set"].unique())]), *columns],
     )
 

@@ -1,8 +1,8 @@
 rule classifier:
     input:
-        train=f"{RESULTS}/data/train.h5",
-        val=f"{RESULTS}/data/val.h5",
+        data=expand(f"{RESULTS}/data/{{split}}.h5", split=SPLITS),
         weights=lambda wildcards: weights_input(wildcards.classifier),
+        logits=lambda wildcards: logits_file(wildcards.classifier),
     output:
         checkpoint=f"{RESULTS}/classifiers/{{classifier}}/checkpoint.pt",
         history=f"{RESULTS}/classifiers/{{classifier}}/history.csv",
@@ -18,10 +18,12 @@ rule classifier:
         runtime=minutes("classifier"),
     params:
         classifier=lambda wildcards: config["classifiers"][wildcards.classifier],
+        splits=SPLITS,
         seed=config["seed"],
         code=lambda wildcards: {
             **code_of_network("classifier.py", config["classifiers"][wildcards.classifier]["architecture"]),
             **digests(weights_file(wildcards.classifier)),
+            **digests(logits_file(wildcards.classifier)),
         },
     script:
         "../scripts/classifier.py"

@@ -3,6 +3,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+from perturbflow.classifiers.logits import is_file
 from perturbflow.classifiers.weight_paths import PACKAGE, resolve_weights
 from perturbflow.data.sources import data_slice
 from perturbflow.planning.config import CONTROLS, OWN_ATTACKS, take_labels
@@ -18,7 +19,7 @@ CLASSIFIERS = config["measure"]["classifiers"]  # the measured ones; config["cla
 SETS = list(config["adversarial_sets"])
 DENOISERS = list(config["denoisers"])
 CONDITIONS = [RAW, *DENOISERS]  # the raw adversary, then each denoiser
-SPLITS = ["train", "val"]
+SPLITS = config["data"]["splits"]
 COLORS = set_colors(SETS)
 METRICS = set(config["measure"]["metrics"])
 NOISE = [name for name in SETS if config["adversarial_sets"][name]["attack"] in CONTROLS]
@@ -69,7 +70,7 @@ wildcard_constraints:
     adversarial_set=one_of(SETS),
     denoiser=one_of(DENOISERS),
     figure=one_of(config["figures"]),
-    split="train|val",
+    split=one_of(SPLITS),
 
 
 # Jobs that run a network take the `gpu` resource, unless the config keeps them on the CPU.
@@ -113,6 +114,12 @@ def weights_input(classifier):
     return [] if is_of_package or not file else ancient(str(file))
 
 
+def logits_file(classifier):
+    """The file that says what a classifier's logits stand for, where the config names one; `digests` as above."""
+    logits = config["classifiers"][classifier]["logits"]
+    return ancient(logits) if is_file(logits) else []
+
+
 def checkpoint_of_role(adversarial_set, role):
     """Checkpoint of the attacker or the stopping classifier of a set; without the latter the attacker judges."""
     settings = config["adversarial_sets"][adversarial_set]
@@ -132,6 +139,13 @@ def checkpoint_of_denoiser(adversarial_set):
     """Checkpoint of the denoiser that the attacker of a set knows, where it knows one."""
     denoiser = config["adversarial_sets"][adversarial_set]["denoiser"]
     return f"{RESULTS}/denoisers/{denoiser}/checkpoint.pt" if denoiser else []
+
+
+def images_to_train_on(denoiser):
+    """The clean images and the adversarial sets that a denoiser is trained on; none where it has no stages."""
+    settings = config["denoisers"][denoiser]
+    sets = [f"{RESULTS}/adversarial/{name}/train.h5" for name in settings["mix"]]
+    return [f"{RESULTS}/data/train.h5", *sets] if settings["stages"] else []
 
 
 def set_of_norm(control, split):

@@ -1,9 +1,7 @@
 rule denoiser:
     input:
-        data=f"{RESULTS}/data/train.h5",
-        adversarial=lambda wildcards: [
-            f"{RESULTS}/adversarial/{name}/train.h5" for name in config["denoisers"][wildcards.denoiser]["mix"]
-        ],
+        data=lambda wildcards: images_to_train_on(wildcards.denoiser)[:1],
+        adversarial=lambda wildcards: images_to_train_on(wildcards.denoiser)[1:],
     output:
         checkpoint=f"{RESULTS}/denoisers/{{denoiser}}/checkpoint.pt",
         history=f"{RESULTS}/denoisers/{{denoiser}}/history.csv",
@@ -28,10 +26,8 @@ rule denoiser:
 
 rule guided_denoiser:
     input:
-        data=f"{RESULTS}/data/train.h5",
-        adversarial=lambda wildcards: [
-            f"{RESULTS}/adversarial/{name}/train.h5" for name in config["denoisers"][wildcards.denoiser]["mix"]
-        ],
+        data=lambda wildcards: images_to_train_on(wildcards.denoiser)[:1],
+        adversarial=lambda wildcards: images_to_train_on(wildcards.denoiser)[1:],
         guide=lambda wildcards: (
             f"{RESULTS}/classifiers/{config['denoisers'][wildcards.denoiser]['guide']}/checkpoint.pt"
         ),
@@ -87,17 +83,10 @@ if IMAGES_PER_SHARD:
     # With log and environment of the rule below, as for adversarial sets.
     rule join_denoised:
         input:
-            adversarial_train=f"{RESULTS}/adversarial/{{adversarial_set}}/train.h5",
-            adversarial_val=f"{RESULTS}/adversarial/{{adversarial_set}}/val.h5",
-            train=lambda wildcards: shards(
-                f"denoised/{wildcards.denoiser}/{wildcards.adversarial_set}", "train", PARAMS_OF_DENOISED, wildcards
-            ),
-            val=lambda wildcards: shards(
-                f"denoised/{wildcards.denoiser}/{wildcards.adversarial_set}", "val", PARAMS_OF_DENOISED, wildcards
-            ),
+            **{f"adversarial_{split}": f"{RESULTS}/adversarial/{{adversarial_set}}/{split}.h5" for split in SPLITS},
+            **{split: partial(shards_of_denoised, split) for split in SPLITS},
         output:
-            train=f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/train.h5",
-            val=f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/val.h5",
+            **{split: f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/{split}.h5" for split in SPLITS},
         log:
             f"{RESULTS}/logs/denoised/{{denoiser}}/{{adversarial_set}}.log",
         priority: 1
@@ -117,12 +106,10 @@ else:
     # Both splits in one job: to start one takes longer than to denoise a small split.
     rule denoised:
         input:
-            train=f"{RESULTS}/adversarial/{{adversarial_set}}/train.h5",
-            val=f"{RESULTS}/adversarial/{{adversarial_set}}/val.h5",
+            **{split: f"{RESULTS}/adversarial/{{adversarial_set}}/{split}.h5" for split in SPLITS},
             denoiser=f"{RESULTS}/denoisers/{{denoiser}}/checkpoint.pt",
         output:
-            train=f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/train.h5",
-            val=f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/val.h5",
+            **{split: f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/{split}.h5" for split in SPLITS},
         log:
             f"{RESULTS}/logs/denoised/{{denoiser}}/{{adversarial_set}}.log",
         conda:

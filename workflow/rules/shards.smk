@@ -1,5 +1,5 @@
 # Large sets are cut into shards where the config says so: a job each, and one that joins them.
-from functools import cache
+from functools import cache, partial
 
 from perturbflow.planning.image_counts import count_images
 from perturbflow.planning.shards import digest_of, rows_of_shards
@@ -31,6 +31,12 @@ def shards(folder, split, params, wildcards):
         for rows in rows_of_shards(number_of_images(split), IMAGES_PER_SHARD)
     ]
     return [f"{RESULTS}/shards/{folder}/{split}/{name}.h5" for name in names]
+
+
+def shards_of_denoised(split, wildcards):
+    """The shards of a split of a denoised set."""
+    folder = f"denoised/{wildcards.denoiser}/{wildcards.adversarial_set}"
+    return shards(folder, split, PARAMS_OF_DENOISED, wildcards)
 
 
 def rows_of_shard(wildcards):

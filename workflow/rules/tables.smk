@@ -39,35 +39,37 @@ ROLES = dict.fromkeys(
 )
 
 PAPERS_SETS = [name for name in SETS if name in PAPER_SETS]
-# Any set tells the layers. A study without the paper's names its first one to the claims, which pass it over: what decides
-# over an input stands in the params.
-NAMED_TO_CLAIMS = PAPERS_SETS or SETS[:1]
+# The paper's split of each table, or the one that there is.
+TRAIN, VAL = SPLITS[0], SPLITS[-1]
 
 # Of each table the inputs and params, named as the arguments of its function in perturbflow/tables.
-TABLES = {
-    "table1": (
+TABLES = {}
+if TABLE1:
+    TABLES["table1"] = (
         {"paper": paper("table1"), "mse": MSE, "accuracy": files_of_sets(ACCURACY, [TABLE1["classifier"]])},
-        {"adversarial_sets": SETS, **TABLE1},
-    ),
-    "table2": (
-        {"paper": paper("table2"), "clean_accuracy": clean_accuracy(ROLES)},
-        {"adversarial_sets": config["adversarial_sets"]},
-    ),
-    "table3": (
-        {"paper": paper("table3"), "clean_accuracy": clean_accuracy(CLASSIFIERS)},
-        {"classifiers": CLASSIFIERS},
-    ),
-    "table4": ({"paper": paper("table4"), "mse": MSE}, {"adversarial_sets": SETS, "denoisers": DENOISERS}),
-}
+        {"adversarial_sets": SETS, **TABLE1, "split": VAL},
+    )
+TABLES["table2"] = (
+    {"paper": paper("table2"), "clean_accuracy": clean_accuracy(ROLES)},
+    {"adversarial_sets": config["adversarial_sets"], "split": VAL},
+)
+TABLES["table3"] = (
+    {"paper": paper("table3"), "clean_accuracy": clean_accuracy(CLASSIFIERS)},
+    {"classifiers": CLASSIFIERS, "splits": SPLITS},
+)
+TABLES["table4"] = (
+    {"paper": paper("table4"), "mse": MSE},
+    {"adversarial_sets": SETS, "denoisers": DENOISERS, "split": TRAIN},
+)
 if UNMODIFIED:
     TABLES["table5"] = (
         {"paper": paper("table5"), "accuracy": files_of_sets(ACCURACY, UNMODIFIED)},
-        {"classifiers": UNMODIFIED, "adversarial_sets": SETS, "denoisers": DENOISERS},
+        {"classifiers": UNMODIFIED, "adversarial_sets": SETS, "denoisers": DENOISERS, "split": TRAIN},
     )
 if MODIFIED:
     TABLES["table7"] = (
         {"paper": paper("table7"), "accuracy": files_of_sets(ACCURACY, MODIFIED)},
-        {"classifiers": MODIFIED, "adversarial_sets": SETS, "denoisers": DENOISERS},
+        {"classifiers": MODIFIED, "adversarial_sets": SETS, "denoisers": DENOISERS, "split": TRAIN},
     )
 if {*DECISION_PLANE_METRICS} <= METRICS:
     TABLES["decision_planes"] = (
@@ -82,16 +84,17 @@ if NORM_OF and "relative_error" in METRICS:
         {"distances_images": files_of_sets(DISTANCES, CLASSIFIERS, dict.fromkeys([*NORM_OF, *NORM_OF.values()]))},
         {"classifiers": CLASSIFIERS, "denoisers": DENOISERS, "controls": NORM_OF},
     )
-TABLES["claims"] = (
-    {
-        "distances_images": files_of_sets(DISTANCES, CLASSIFIERS, PAPERS_SETS),
-        "predictions": files_of_sets(PREDICTIONS, CLASSIFIERS, PAPERS_SETS),
-        "mse_images": files_of_sets("mse/{adversarial_set}_images.csv.gz", adversarial_sets=PAPERS_SETS),
-        "layers": files_of_sets("distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS, NAMED_TO_CLAIMS[:1]),
-        **{f"paper{number}": paper(f"table{number}") for number in (3, 4, 5, 7)},
-    },
-    {"classifiers": CLASSIFIERS, "adversarial_sets": NAMED_TO_CLAIMS, "denoisers": DENOISERS},
-)
+if PAPERS_SETS:
+    TABLES["claims"] = (
+        {
+            "distances_images": files_of_sets(DISTANCES, CLASSIFIERS, PAPERS_SETS),
+            "predictions": files_of_sets(PREDICTIONS, CLASSIFIERS, PAPERS_SETS),
+            "mse_images": files_of_sets("mse/{adversarial_set}_images.csv.gz", adversarial_sets=PAPERS_SETS),
+            "layers": files_of_sets("distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS, PAPERS_SETS[:1]),
+            **{f"paper{number}": paper(f"table{number}") for number in (3, 4, 5, 7)},
+        },
+        {"classifiers": CLASSIFIERS, "adversarial_sets": PAPERS_SETS, "denoisers": DENOISERS},
+    )
 
 
 def module_of(table):

@@ -9,8 +9,7 @@ def main() -> None:
     train_classifier_to_files(
         ClassifierTraining(
             name=snakemake.wildcards.classifier,
-            train=snakemake.input.train,
-            val=snakemake.input.val,
+            data=dict(zip(snakemake.params.splits, snakemake.input.data, strict=True)),
             weights=resolve_weights(snakemake.params.classifier["weights"]),
             checkpoint=snakemake.output.checkpoint,
             history=snakemake.output.history,

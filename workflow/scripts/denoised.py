@@ -12,8 +12,8 @@ def main() -> None:
             adversarial_set=snakemake.wildcards.adversarial_set,
             checkpoint=inputs.denoiser,
             # A shard is of one split.
-            adversarial={split: inputs.adversarial} if split else {"train": inputs.train, "val": inputs.val},
-            denoised={split: outputs[0]} if split else {"train": outputs.train, "val": outputs.val},
+            adversarial={split: inputs.adversarial} if split else {name: inputs[name] for name, _ in outputs.items()},
+            denoised={split: outputs[0]} if split else dict(outputs.items()),
             rows=snakemake.params.get("rows"),
         ),
         snakemake.config["compute"],

@@ -10,8 +10,9 @@ def main() -> None:
     train_guided_denoiser_to_files(
         DenoiserTraining(
             name=snakemake.wildcards.denoiser,
-            data=snakemake.input.data,
-            adversarial=dict(zip(settings["mix"], snakemake.input.adversarial, strict=True)),
+            data=next(iter(snakemake.input.data), None),
+            # Without stages there are none.
+            adversarial=dict(zip(settings["mix"], snakemake.input.adversarial, strict=False)),
             checkpoint=snakemake.output.checkpoint,
             history=snakemake.output.history,
             settings=settings,

@@ -59,7 +59,9 @@ class RunEvidence:
         self._accuracy = _Means(predictions, keys, "accuracy")
         self._clean = _Means(predictions, keys, "clean")
         if len(errors):
-            errors = errors[errors["split"] == "train"]
+            errors = errors[
+                errors["split"] == errors["split"].iloc[0]
+            ]  # the training split, but in a study of one other
         self._mse = _Means(errors, keys[1:], "mse_px2")
 
     def accuracy(self, classifier: str, adversarial_set: str, condition: str) -> Array:

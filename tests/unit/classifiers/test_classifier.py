@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
 from perturbflow.classifiers.building import build_classifier
@@ -39,7 +40,8 @@ def test_pixels_are_resized_and_normalized(size):
 def test_black_is_minus_one_and_white_is_one(size):
     classifier = Classifier(nn.Identity(), [], input_size=16)
     for value, expected in ((0.0, -1.0), (255.0, 1.0), (127.5, 0.0)):
-        assert torch.equal(classifier(torch.full((1, 3, size, size), value)), torch.full((1, 3, 16, 16), expected))
+        seen = classifier(torch.full((1, 3, size, size), value))
+        torch.testing.assert_close(seen, torch.full((1, 3, 16, 16), expected), rtol=0, atol=1e-6 if size == 20 else 0)
 
 
 def test_pixels_of_the_right_size_are_not_resampled():
@@ -159,3 +161,61 @@ def test_nothing_is_replaced_outside_of_the_block():
         assert not torch.equal(classifier(random_pixels(1)), expected)
         raise KeyboardInterrupt
     assert torch.equal(classifier(random_pixels(1)), expected)
+
+
+# ------------------------------------------------------------------------------------------------ chosen logits
+
+
+def with_chosen_logits(indices):
+    torch.manual_seed(0)
+    network = build_classifier("resnet18", 6, 32, options={"blocks": [1, 1, 1, 1], "width": 0.125})
+    chosen = Classifier(network.network, network.taps, 32, logit_indices=indices)
+    return network.eval(), chosen.eval()
+
+
+@pytest.mark.parametrize("indices", [[4, 1], [4, 1, 0, 2, 3, 5]])
+@torch.no_grad()
+def test_the_last_tap_is_the_logits_that_count(indices):
+    whole, chosen = with_chosen_logits(indices)
+    pixels = random_pixels(3, 32)
+    expected = whole(pixels)[:, indices]
+    positions, maps, logits = observe(chosen, pixels)
+    assert torch.equal(logits, expected) and torch.equal(maps[-1], expected)
+    assert positions == list(range(len(chosen.taps)))
+    with chosen.replaced(len(chosen.taps) - 1, lambda map_: map_ * 2):
+        assert torch.equal(chosen(pixels), expected * 2)
+
+
+def test_gradients_are_those_of_the_logits_that_count():
+    whole, chosen = with_chosen_logits([4, 1])
+    gradients = []
+    for classifier, choose in ((whole, lambda logits: logits[:, [4, 1]]), (chosen, lambda logits: logits)):
+        pixels = random_pixels(2, 32).requires_grad_()
+        F.cross_entropy(choose(classifier(pixels)), torch.tensor([0, 1])).backward()
+        gradients.append(pixels.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_which_logits_count_is_not_among_the_weights():
+    assert not any("indices" in name for name in with_chosen_logits([4, 1])[1].state_dict())
+
+
+# ------------------------------------------------------------------------------------------------ interpolation
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize("size", [20, 53])
+def test_images_are_resized_as_pillow_does(interpolation, size):
+    """Where Pillow clips what bicubic interpolation overshoots by, values stay inside here."""
+    image = np.random.default_rng(0).integers(80, 170, (size, size, 3), dtype=np.uint8)
+    resampling = Image.Resampling[interpolation.upper()]
+    expected = np.asarray(Image.fromarray(image).resize((32, 32), resampling), dtype=np.float32)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    normalization = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+    resized = 255 * Classifier(nn.Identity(), [], 32, normalization, interpolation)(pixels)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(resized, expected, atol=1.1)
+
+
+def test_an_unknown_interpolation_is_refused():
+    with pytest.raises(ValueError, match=r"^interpolation: lanczos is not one of bilinear, bicubic, nearest"):
+        Classifier(nn.Identity(), [], 32, interpolation="lanczos")

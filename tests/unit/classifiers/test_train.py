@@ -10,7 +10,7 @@ import torch
 
 from perturbflow.classifiers import train
 from perturbflow.classifiers.accuracy import top1_of_array
-from perturbflow.classifiers.building import load_classifier
+from perturbflow.classifiers.building import build_classifier, load_classifier
 from perturbflow.classifiers.train import ClassifierTraining, train_classifier_to_files
 from perturbflow.files.images import DataSplit, open_images
 from perturbflow.files.whole import BadFileError
@@ -43,7 +43,10 @@ def settings(**training):
         "weights": "none",
         "options": {"width": 0.05},
         "taps": None,
-        "normalization": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+        "normalization": None,
+        "interpolation": None,
+        "logits": None,
+        "predict_among": "data",
         "training": {
             "learning_rate": 1e-3,
             "weight_decay": 1e-5,
@@ -63,7 +66,7 @@ def run(inputs, folder, n_devices=1, job_mb=None, code="1", chosen=None):
     folder.mkdir(exist_ok=True)
     training = ClassifierTraining(
         name="small",
-        **inputs,
+        data=inputs,
         weights=None,
         checkpoint=str(folder / "checkpoint.pt"),
         history=str(folder / "history.csv"),
@@ -101,6 +104,31 @@ def test_the_files_tell_what_was_trained(inputs, tmp_path):
     for split, n_images in {"train": 24, "val": 9}.items():
         images, labels = open_images(inputs[split]), np.arange(n_images) % N_CLASSES
         assert accuracies["top1"][split] == top1_of_array(classifier, images, labels, 10, CPU)
+
+
+def test_a_classifier_that_is_not_trained_needs_one_split(inputs, tmp_path):
+    """Its five logits are those of other classes; the data's three are found by name."""
+    torch.manual_seed(0)
+    network = build_classifier("vgg19", 5, SIZE, options={"width": 0.05}).network
+    torch.save(network.state_dict(), tmp_path / "five.pth")
+    chosen = settings(max_epochs=0) | {
+        "weights": str(tmp_path / "five.pth"),
+        "logits": ["gelb", "blau", "rot", "schwarz", "grün"],
+    }
+    images, labels = open_images(inputs["val"]), np.arange(9) % N_CLASSES
+    for among, indices in {"data": [2, 4, 1], "all": [2, 4, 1, 0, 3]}.items():
+        one_split = {"val": inputs["val"]}
+        folder = run(one_split, tmp_path / among, chosen={**chosen, "predict_among": among})
+        assert pd.read_csv(folder / "history.csv").empty
+        (row,) = pd.read_csv(folder / "accuracy.csv").to_dict("records")
+        assert (row["split"], row["n_images"], row["n_classes"]) == ("val", 9, N_CLASSES)
+        checkpoint = torch.load(folder / "checkpoint.pt")
+        assert (checkpoint["n_logits"], checkpoint["logit_indices"]) == (5, indices)
+        classifier = load_classifier(folder / "checkpoint.pt", CPU)
+        assert row["top1"] == top1_of_array(classifier, images, labels, 10, CPU)
+        pixels = torch.from_numpy(images[:]).permute(0, 3, 1, 2).float()
+        with torch.no_grad():
+            assert torch.equal(classifier(pixels), classifier.network(pixels / 127.5 - 1)[:, indices])
 
 
 def test_images_beyond_the_memory_are_read_as_they_are_needed(inputs, tmp_path, caplog, monkeypatch):

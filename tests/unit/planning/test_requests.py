@@ -235,15 +235,15 @@ def inputs_of(rule: str, files: dict[str, dict[str, str]]) -> tuple[dict[str, st
     of_set = {"adversarial_set": "fgsm_v2"}
     match rule:
         case "classifier":
-            return {"classifier": "vgg19"}, data
+            return {"classifier": "vgg19"}, {"data": list(data.values())}
         case "adversarial":
             return {**of_set, "split": "train"}, {"data": data["train"]}
         case "control":
             return {"adversarial_set": "fgsm_v2_sign", "split": "val"}, {"data": data["val"]}
         case "denoiser":
-            return {"denoiser": "unet"}, {"data": data["train"]}
+            return {"denoiser": "unet"}, {"data": [data["train"]]}
         case "guided_denoiser":
-            return {"denoiser": "lgd"}, {"data": data["train"]}
+            return {"denoiser": "lgd"}, {"data": [data["train"]]}
         case "denoised":
             return {"denoiser": "unet", **of_set}, sets
         case "measure":

@@ -106,6 +106,7 @@ def test_table1_values_and_paper() -> None:
             "adversarial_set": name,
             "classifier": "vgg19",
             "denoiser": "unet",
+            "split": "val",
             "n_images": 10,
             "mse_adversarial_px2": raw,
             "mse_adversarial_px2_paper": paper,
