@@ -3,7 +3,7 @@ import os
 from snakemake.utils import min_version
 
 from perturbflow.planning.checks import mistakes
-from perturbflow.planning.config import ConfigError, resolve_config
+from perturbflow.planning.config import ConfigError, repeated_keys, resolve_config
 
 min_version("9.27")
 
@@ -17,8 +17,14 @@ if not workflow.overwrite_configfiles:
 # Jobs of their own process read this file again; what was checked is not checked once more.
 source = ", ".join(map(os.path.relpath, workflow.configfiles))
 try:
+    if workflow.is_main_process and (
+        repeated := [text for file in workflow.configfiles for text in repeated_keys(file)]
+    ):
+        raise ConfigError("\n".join(repeated))
     config.update(resolve_config(config, source))
-    if workflow.is_main_process and (found := mistakes(config)):
+    # A cluster's jobs run on other machines, whose devices are not known here.
+    is_local = workflow.resource_settings.nodes is None
+    if workflow.is_main_process and (found := mistakes(config, is_local)):
         raise ConfigError("\n".join(f"{source}: {mistake}" for mistake in found))
 except ConfigError as error:
     raise WorkflowError(str(error))

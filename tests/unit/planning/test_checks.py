@@ -3,8 +3,10 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from perturbflow.attacks.gradient_sign import ATTACKS
+from perturbflow.classifiers.building import build_classifier
 from perturbflow.planning.checks import mistakes
 from perturbflow.planning.config import CONTROLS, OWN_ATTACKS
 from tests.inputs import load_config
@@ -21,6 +23,10 @@ class Net(nn.Module):
 
     def forward(self, images):
         return self.head(self.body(images))
+
+class Four(Net):
+    def __init__(self):
+        super().__init__(4)
 
 class OffMeta(Net):
     def __init__(self, num_classes):
@@ -71,7 +77,11 @@ def classifier(architecture="resnet18", **settings):
         "weights": "none",
         "options": {},
         "taps": None,
-        "normalization": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+        "normalization": None,
+        "interpolation": None,
+        "logits": None,
+        "predict_among": "data",
+        "training": {"max_epochs": 1},
     }
     return {**defaults, **settings}
 
@@ -83,11 +93,22 @@ def foolbox(attack, epsilon=8.0, **options):
 def study(classifiers=None, denoisers=None, adversarial_sets=None):
     """The keys of a resolved config that matter here; without arguments nothing of one's own."""
     return {
-        "data": {"image_size": 32},
+        "run": "a_study_that_is_not_there",
+        "seed": 0,
+        "data": {
+            "source": "digits",
+            "path": None,
+            "download": False,
+            "image_size": 32,
+            "splits": ["train", "val"],
+            "classes": None,
+            "images_per_class": {"train": None, "val": None},
+        },
+        "compute": {"device": "cpu"},
         "classifiers": {"plain": classifier(), **(classifiers or {})},
         "denoisers": {"unet": {"architecture": "unet", "options": {}}, **(denoisers or {})},
         "adversarial_sets": {
-            **{attack: {"attack": attack} for attack in OWN_ATTACKS | CONTROLS},
+            **{attack: {"attack": attack, "step": 1.0, "max_steps": 4} for attack in OWN_ATTACKS | CONTROLS},
             **(adversarial_sets or {}),
         },
     }
@@ -186,7 +207,7 @@ def test_a_classifier_that_cannot_be_used_is_told(own, settings, expected):
 def test_networks_are_looked_at_without_memory_for_their_weights(own, monkeypatch):
     devices = []
     monkeypatch.setattr(
-        "perturbflow.classifiers.building.build_classifier",
+        "perturbflow.classifiers.building.classifier_of_data",
         lambda *arguments, **options: devices.append(torch.empty(0).device.type),
     )
     assert mistakes(study({"mine": classifier("own:Net")})) == []
@@ -253,3 +274,133 @@ def test_a_denoiser_without_parameters_cannot_be_trained():
         "denoisers.mine.stages: torch.nn:Identity has no parameters to train; write []"
     ]
     assert mistakes(study(denoisers={"mine": {**settings, "stages": []}})) == []
+
+
+# ------------------------------------------------------------------------------------------------ heads
+
+
+def weights_of(architecture, n_logits, path, **options):
+    torch.save(build_classifier(architecture, n_logits, 32, options=options).network.state_dict(), path)
+    return {"weights": str(path), "options": options, "training": {"max_epochs": 0}}
+
+
+SMALL = {"blocks": [1, 1, 1, 1], "width": 0.125}
+
+
+@pytest.mark.parametrize(("architecture", "options"), [("resnet18", SMALL), ("own:Net", {})])
+def test_a_last_layer_that_would_stay_random_is_refused(own, tmp_path, architecture, options):
+    """And is none where the number of classes is the data's, which here is ten."""
+    for n_logits in (10, 1000):
+        settings = weights_of(architecture, n_logits, tmp_path / "weights.pth", **options)
+        found = mistakes(study({"mine": classifier(architecture, **settings)}))
+        if n_logits == 10:
+            assert found == []
+        else:
+            (mistake,) = found
+            assert mistake.startswith(
+                "classifiers.mine.training.max_epochs: 0 would leave the last layer random: that of "
+            )
+            assert "is for 1000 classes, the data have 10. " in mistake and "logits: imagenet" in mistake
+            assert (
+                mistakes(study({"mine": classifier(architecture, **settings | {"training": {"max_epochs": 1}})})) == []
+            )
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights", "reason"),
+    [
+        ("resnet26", "imagenet", "timm's weights are for 1000 classes, the data have 10"),
+        ("resnet18", "imagenet", "timm's weights are for 1000 classes, the data have 10"),
+        ("vit_tiny_patch16_224.augreg_in21k", "imagenet", "timm's weights are for 21843 classes, the data have 10"),
+        ("resnet26", "none", "there are no weights"),
+        ("resnet18", "none", "there are no weights"),
+    ],
+)
+def test_without_training_a_new_last_layer_is_refused(architecture, weights, reason):
+    settings = {"weights": weights, "training": {"max_epochs": 0}, "input_size": None}
+    (mistake,) = mistakes(study({"mine": classifier(architecture, **settings)}))
+    assert f"max_epochs: 0 would leave the last layer random: {reason}" in mistake
+
+
+def test_a_last_layer_of_other_classes_is_used_as_it_is(tmp_path):
+    settings = weights_of("resnet18", 12, tmp_path / "weights.pth", **SMALL)
+    numbers = {str(digit): 11 - digit for digit in range(10)}
+    names = ["", "a", *"9876543210"]
+    for logits in (numbers, names, {**numbers, "unused": 4}):
+        config = study({"mine": classifier(**settings, logits=logits)})
+        assert mistakes(config) == [], logits
+    for logits, expected in {
+        "imagenet": "no label set of ImageNet that timm knows has 12 classes",
+        "imagenet-1k": "imagenet-1k does not tell one logit for 0",
+    }.items():
+        (mistake,) = mistakes(study({"mine": classifier(**settings, logits=logits)}))
+        assert mistake.startswith(f"classifiers.mine.logits: {expected}")
+    (mistake,) = mistakes(study({"mine": classifier(**settings, logits=[*names, "b"])}))
+    assert mistake.startswith("classifiers.mine.logits: are said to stand for 13 classes, but that of ")
+    assert mistake.endswith("is for 12 classes")
+
+
+def test_a_network_of_ones_own_may_have_a_fixed_number_of_logits(own):
+    """The number of classes is the data's."""
+    config = study({"mine": classifier("own:Four")})
+    (mistake,) = mistakes(config)
+    assert mistake.startswith("classifiers.mine.architecture: own:Four gives a tensor of float32, (2, 4), for 2 images")
+    config["data"]["classes"] = 4
+    assert mistakes(config) == []
+
+
+def test_weights_that_do_not_fit_are_told(tmp_path):
+    settings = weights_of("resnet18", 10, tmp_path / "weights.pth", **SMALL)
+    (mistake,) = mistakes(study({"mine": classifier(**settings | {"options": {**SMALL, "width": 0.25}})}))
+    assert mistake.startswith(f"classifiers.mine.weights: {tmp_path}/weights.pth")
+    (mistake,) = mistakes(study({"mine": classifier(**settings | {"weights": "nowhere.pth"})}))
+    assert mistake.startswith("classifiers.mine.weights: nowhere.pth")
+
+
+# ------------------------------------------------------------------------------------------------ data, attacks, device
+
+
+def test_data_that_are_not_there_are_told_with_all_else(own, tmp_path):
+    config = study({"mine": classifier("own:Nets")})
+    config["data"] |= {"source": "image-folder", "path": "nowhere"}
+    first, second = mistakes(config)
+    assert first.startswith("data: nowhere") and second.startswith("classifiers.mine.architecture")
+
+
+def test_one_class_is_refused(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / split / "only").mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / split / "only" / "a.png")
+    config = study()
+    config["data"] |= {"source": "image-folder", "path": str(tmp_path)}
+    assert mistakes(config) == ["data: the only class is only; a classifier needs two at least"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            {"attack": "fgsm", "step": 0.001, "max_steps": 4},
+            "step: with 4 steps of it no pixel value changes by more than",
+        ),
+        (foolbox("LinfPGD", epsilon=0.01), "epsilon: 0.01 is a change of 0.01 of 255 in each pixel value, which fools"),
+        (
+            foolbox("L2PGD", epsilon=0.5),
+            "epsilon: 0.5 is a change of 0.009 of 255 in each pixel value, which fools nobody",
+        ),
+    ],
+)
+def test_an_attack_without_a_chance_is_told(settings, expected):
+    (mistake,) = mistakes(study(adversarial_sets={"mine": settings}))
+    assert mistake.startswith(f"adversarial_sets.mine.{expected}") and "of images of 0 to 1 is" in mistake
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_device_that_is_not_there_is_told(device):
+    config = study()
+    config["compute"]["device"] = device
+    assert mistakes(config) == [
+        f"compute.device: there is no {device}, the machine has no GPU that torch can use; write auto or cpu"
+    ]
+    assert mistakes(config, is_local=False) == []
