@@ -53,9 +53,12 @@ rule all:
     input:
         expand(f"{RESULTS}/tables/{{table}}.{{extension}}", table=TABLES, extension=["csv", "md"]),
         expand(f"{RESULTS}/figures/{{figure}}.{{extension}}", figure=FIGURES, extension=["svg", "png"]),
+        f"{RESULTS}/warnings.csv",
 
 
 onsuccess:
+    for line in warning_lines(f"{RESULTS}/warnings.csv"):
+        print(line)
     print(f"Tables: {RESULTS}/tables   Figures: {RESULTS}/figures")
 
 

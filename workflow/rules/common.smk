@@ -1,3 +1,4 @@
+import csv
 import hashlib
 import re
 from functools import cache
@@ -172,6 +173,16 @@ def figure_settings(figure):
     everything = {"classifiers": CLASSIFIERS, "adversarial_sets": SETS, "denoisers": DENOISERS}
     filled = {key: everything[key] if value is None else value for key, value in settings.items()}
     return {**filled, "colors": {name: COLORS[name] for name in filled["adversarial_sets"]} | settings["colors"]}
+
+
+def warning_lines(path):
+    """What warnings.csv says, a line a warning; nothing where it was not made."""
+    if not Path(path).exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return [
+            f"Mind: {row['about'].replace('_', ' ')} {row['name']} {row['warning']}" for row in csv.DictReader(file)
+        ]
 
 
 def pictures(figure, caption, label):

@@ -49,6 +49,10 @@ if TABLE1:
         {"paper": paper("table1"), "mse": MSE, "accuracy": files_of_sets(ACCURACY, [TABLE1["classifier"]])},
         {"adversarial_sets": SETS, **TABLE1, "split": VAL},
     )
+TABLES["attacks"] = (
+    {"sets": [f"{RESULTS}/adversarial/{name}/{split}.h5" for name in SETS for split in SPLITS]},
+    {"adversarial_sets": config["adversarial_sets"]},
+)
 TABLES["table2"] = (
     {"paper": paper("table2"), "clean_accuracy": clean_accuracy(ROLES)},
     {"adversarial_sets": config["adversarial_sets"], "split": VAL},
@@ -97,6 +101,23 @@ if PAPERS_SETS:
     )
 
 
+# What training each classifier was to reach, where it is trained.
+TARGETS = {
+    name: settings["training"]["target_train_accuracy"] if settings["training"]["max_epochs"] else None
+    for name, settings in config["classifiers"].items()
+}
+
+
+def warned_of(table):
+    """The files whose warnings a table gets."""
+    if table == "attacks":
+        return {}
+    accuracy = {"warned_accuracy": clean_accuracy(ROLES if table == "table2" else CLASSIFIERS)}
+    if table in ("table2", "table3"):
+        return accuracy
+    return {**accuracy, "warned_attacks": f"{RESULTS}/tables/attacks.csv"}
+
+
 def module_of(table):
     """The module that makes a table, whose code no other table depends on."""
     return "perturbflow.tables.claims.table" if table == "claims" else f"perturbflow.tables.{table}"
@@ -109,6 +130,7 @@ for table, (inputs, settings) in TABLES.items():
             table
         input:
             **inputs,
+            **warned_of(table),
         output:
             csv=report(
                 f"{RESULTS}/tables/{table}.csv",
@@ -133,7 +155,30 @@ for table, (inputs, settings) in TABLES.items():
         params:
             **settings,
             labels=LABELS,
+            targets=TARGETS,
             table=f"{module_of(table)}:TABLE",
             code={**code_with("table.py", module_of(table)), **digests(paper_files(inputs))},
         script:
             "../scripts/table.py"
+
+
+rule warnings:
+    input:
+        accuracy=clean_accuracy(config["classifiers"]),
+        attacks=f"{RESULTS}/tables/attacks.csv",
+        distances=files_of_sets("distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS),
+    output:
+        f"{RESULTS}/warnings.csv",
+    log:
+        f"{RESULTS}/logs/warnings.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("table"),
+        runtime=minutes("table"),
+    params:
+        targets=TARGETS,
+        code=code("study_warnings.py"),
+    script:
+        "../scripts/study_warnings.py"

@@ -2,19 +2,22 @@
 
 from perturbflow.machine.import_paths import load_object
 from perturbflow.machine.job import run_job
+from perturbflow.results.warnings import find_warnings
 from perturbflow.tables.table import write_table
 
 
 def main() -> None:
-    settings = dict(snakemake.params.items())
-    table, labels, _ = (settings.pop(name) for name in ("table", "labels", "code"))
+    inputs, settings = dict(snakemake.input.items()), dict(snakemake.params.items())
+    table, labels, targets, _ = (settings.pop(name) for name in ("table", "labels", "targets", "code"))
+    warned_of = {name.removeprefix("warned_"): inputs.pop(name) for name in [*inputs] if name.startswith("warned_")}
     write_table(
         load_object(table),
-        dict(snakemake.input.items()),
+        inputs,
         settings,
         labels,
         snakemake.output.csv,
         snakemake.output.markdown,
+        find_warnings(targets, **warned_of),
     )
 
 
