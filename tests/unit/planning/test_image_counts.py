@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from perturbflow.data import sources
+from perturbflow.data import tiny_imagenet
 from perturbflow.data.image_list import ImageList
 from perturbflow.data.sources import SOURCES, ClassSizes, Source, data_slice, list_splits
 from perturbflow.data.tree import Tree
@@ -70,7 +70,7 @@ def test_where_a_source_lies_matters_where_the_images_come_from_there_alone(sour
 
 
 def test_the_sizes_that_are_known_beforehand_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "open_tree", lambda path: whole_tiny_imagenet())
+    monkeypatch.setattr(tiny_imagenet, "open_tree", lambda path: whole_tiny_imagenet())
     data = {"path": ".", "download": False}
     for name in ("tiny-imagenet", "digits"):
         sizes = SOURCES[name].class_sizes(data)
@@ -91,7 +91,8 @@ def whole_tiny_imagenet() -> Tree:
         "val/val_annotations.txt": "".join(f"{image}\t{name}\t0\n" for image, name in val.items()),
     }
     files = [*texts, *train, *(f"val/images/{image}" for image in val)]
-    return Tree("it", files, [f"train/{name}" for name in names], lambda file: texts[file].encode())
+    folders = ["train", "val", *(f"train/{name}" for name in names)]
+    return Tree("it", files, folders, lambda file: texts[file].encode())
 
 
 def test_only_what_downloads_asks_for_time_to_download() -> None:
@@ -101,7 +102,7 @@ def test_only_what_downloads_asks_for_time_to_download() -> None:
         return job_of("data", {}, {**config, "data": {**config["data"], **data}}, None).seconds(threads=8)
 
     longer = seconds(download=True) - seconds(download=False)
-    assert longer == pytest.approx(sources.TINY_IMAGENET.size / 0.4e6)
+    assert longer == pytest.approx(tiny_imagenet.TINY_IMAGENET.size / 0.4e6)
     assert seconds(source="digits", path=None, download=True) == seconds(source="digits", path=None, download=False)
 
 
