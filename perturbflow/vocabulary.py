@@ -195,6 +195,7 @@ def metric_named(name: str) -> Metric:
 
 SOURCES = {
     "tiny-imagenet": "is the data set of the paper, a folder or its zip file (248 MB)",
+    "imagenet": "is ImageNet as it is downloaded, in its archives or Kaggle's folders, or unpacked",
     "image-folder": "is any pictures in `train/<class>/` and `val/<class>/`",
     "digits": "is scikit-learn's 1,797 handwritten digits, without a download",
 }

@@ -13,6 +13,7 @@ from typing import Any
 from perturbflow.data.digits import digits
 from perturbflow.data.folders import image_folder
 from perturbflow.data.image_list import ImageList, take_subset
+from perturbflow.data.imagenet import imagenet, imagenet_sizes
 from perturbflow.data.listing import ClassSizes, folder_sizes, splits_of
 from perturbflow.data.tiny_imagenet import TINY_IMAGENET, tiny_imagenet
 
@@ -65,6 +66,7 @@ SOURCES = {
         path_matters=False,
         download_bytes=TINY_IMAGENET.size,
     ),
+    "imagenet": Source(imagenet, imagenet_sizes),
     "image-folder": Source(image_folder, folder_sizes),
     "digits": Source(
         digits, lambda data: ClassSizes(10, {"train": 146, "val": 37}), path_matters=False, needs_path=False

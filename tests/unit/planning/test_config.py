@@ -521,7 +521,7 @@ def test_the_schema_leaves_names_to_the_vocabulary() -> None:
     names = [vocabulary.ATTACKS, vocabulary.CONTROLS, vocabulary.DENOISERS, vocabulary.SOURCES, vocabulary.METRICS]
     # As a name and not as a word: in backticks, first in a list, as an alternative or a value.
     written = [name for name in chain(*names) if re.search(rf"[`\[(|:] ?{name}(?=[`\],)|]| *$)", text, re.MULTILINE)]
-    assert written == []
+    assert written == ["imagenet"]  # as what `weights` may be
 
 
 def test_an_entry_of_the_vocabulary_is_one_of_the_schema(
