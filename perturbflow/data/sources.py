@@ -1,6 +1,6 @@
 """The sources that a study's clean images come from; each lists the images of its splits without decoding any.
 
-The workflow asks here before every job what a source says of itself: Pillow and scikit-learn are imported
+The workflow asks here before every job what a source says of itself: Pillow, scikit-learn and pyarrow are imported
 where images are opened.
 """
 
@@ -15,6 +15,7 @@ from perturbflow.data.folders import image_folder
 from perturbflow.data.image_list import ImageList, take_subset
 from perturbflow.data.imagenet import imagenet, imagenet_sizes
 from perturbflow.data.listing import ClassSizes, folder_sizes, splits_of
+from perturbflow.data.parquet import parquet, parquet_sizes
 from perturbflow.data.tiny_imagenet import TINY_IMAGENET, tiny_imagenet
 
 
@@ -68,6 +69,7 @@ SOURCES = {
     ),
     "imagenet": Source(imagenet, imagenet_sizes),
     "image-folder": Source(image_folder, folder_sizes),
+    "parquet": Source(parquet, parquet_sizes),
     "digits": Source(
         digits, lambda data: ClassSizes(10, {"train": 146, "val": 37}), path_matters=False, needs_path=False
     ),

@@ -66,7 +66,7 @@ def test_a_new_source_asks_for_no_time_to_download(study: dict[str, Any]) -> Non
 @pytest.mark.parametrize("source", SOURCES)
 def test_where_a_source_lies_matters_where_the_images_come_from_there_alone(source: str) -> None:
     data = {"source": source, "path": "here", "download": True, "classes": None}
-    assert ("path" in data_slice(data)) == (source in ("image-folder", "imagenet"))
+    assert ("path" in data_slice(data)) == (source in ("image-folder", "imagenet", "parquet"))
 
 
 def test_the_sizes_that_are_known_beforehand_hold(monkeypatch: pytest.MonkeyPatch) -> None:
