@@ -271,7 +271,7 @@ class _Reader:
 
     def __init__(self, path: Path, column: str) -> None:
         self._path, self._column = path, column
-        self._metadata: dict[str, Any] = {}
+        self._opened: dict[str, tuple[Any, NDArray[np.int64]]] = {}  # metadata, and the row after each row group
         self._kept: OrderedDict[tuple[str, int], Any] = OrderedDict()
         self._lock = Lock()
 
@@ -289,11 +289,11 @@ class _Reader:
 
     def _row_group(self, file: str, row: int) -> tuple[Any, int]:
         """The column in the row group that has a row, and the first row of that group."""
-        if file not in self._metadata:
-            self._metadata[file] = _open(self._path / file).metadata
-        metadata = self._metadata[file]
-        sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-        ends = np.cumsum(sizes)
+        if file not in self._opened:
+            metadata = _open(self._path / file).metadata
+            sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+            self._opened[file] = metadata, np.cumsum(sizes)
+        metadata, ends = self._opened[file]
         group = int(np.searchsorted(ends, row, side="right"))
         if (file, group) not in self._kept:
             table = _open(self._path / file, metadata).read_row_group(group, columns=[self._column])
@@ -301,4 +301,4 @@ class _Reader:
             while len(self._kept) > 2 and sum(column.nbytes for column in self._kept.values()) > KEPT_BYTES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end((file, group))
-        return self._kept[file, group], int(ends[group]) - sizes[group]
+        return self._kept[file, group], int(ends[group - 1]) if group else 0
