@@ -6,21 +6,17 @@ are opened.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from perturbflow.data.download import RemoteFile, download
 from perturbflow.data.image_list import SPLITS, DataError, ImageList, take_subset
-from perturbflow.data.tree import IMAGE_SUFFIXES, Tree, open_tree
-
-if TYPE_CHECKING:
-    from PIL import Image
+from perturbflow.data.tree import Tree, open_tree
 
 TINY_IMAGENET = RemoteFile(
     "http://cs231n.stanford.edu/tiny-imagenet-200.zip", 248_100_043, "90528d7ca1a48142e341f4ef8d21d0de"
@@ -43,9 +39,8 @@ def list_splits(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
 
 
 def data_slice(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the images depend on of the config's `data`: not where a data set lies that is one thing wherever it is."""
-    left_out = {"download"} if SOURCES[data["source"]].path_matters else {"download", "path"}
-    return {key: value for key, value in data.items() if key not in left_out}
+    """What the images depend on of the config's `data`: not where they lie, which is one thing wherever it is."""
+    return {key: value for key, value in data.items() if key not in ("download", "path")}
 
 
 @dataclass(frozen=True)
@@ -66,15 +61,16 @@ class Source:
 
     list_images: takes the config's `data` and the seed, and lists all images of both splits.
     class_sizes: takes the config's `data` and tells the sizes within a moment, however many images there are.
-    path_matters: whether images from another `data.path` are other images.
     needs_path: whether `data.path` has to be given.
+    files: takes the config's `data` and tells the files that the images come from, and folders that hold such, each by
+        a name that is the same wherever it lies.
     download_bytes: what it downloads where it is not there yet and `data.download` allows.
     """
 
     list_images: Callable[[Mapping[str, Any], int], dict[str, ImageList]]
     class_sizes: Callable[[Mapping[str, Any]], ClassSizes]
-    path_matters: bool = True
     needs_path: bool = True
+    files: Callable[[Mapping[str, Any]], dict[str, Path]] = lambda data: {"": Path(data["path"])}
     download_bytes: int = 0
 
 
@@ -109,14 +105,19 @@ def tiny_imagenet(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
         )
     class_names = _name_classes(tree, wordnet_ids)
     groups = {"train": train, "val": validation}
-    return {split: _list_images(tree, split, groups[split], class_names) for split in SPLITS}
+    # Annotations and boxes are the data set's own.
+    left_out = {
+        split: {file: why for file, why in tree.left_out(split).items() if not file.endswith(".txt")}
+        for split in SPLITS
+    }
+    return {split: _list_images(tree, split, groups[split], class_names, left_out[split]) for split in SPLITS}
 
 
 def image_folder(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
     """Pictures in `data.path`, in a folder for each split and class: train/<class>/..., val/<class>/...
 
     The classes are in the order of their sorted folder names. An image's id is its path in `data.path`.
-    Files without the suffix of an image format and hidden files are passed over.
+    Files without the suffix of a picture are left out, hidden ones without a word.
     """
     path = Path(data["path"])
     if not path.is_dir():
@@ -124,7 +125,9 @@ def image_folder(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
     tree = open_tree(path)
     groups = {split: _group_by_class(tree, split) for split in SPLITS}
     _match_classes(groups["val"], groups["train"], f"{tree.name}/val", f"{tree.name}/train")
-    return {split: _list_images(tree, split, groups[split], list(groups[split])) for split in SPLITS}
+    return {
+        split: _list_images(tree, split, groups[split], list(groups[split]), tree.left_out(split)) for split in SPLITS
+    }
 
 
 def digits(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
@@ -133,7 +136,6 @@ def digits(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
     One fifth of each class, drawn by `seed`, is the val split. An image's id is its row in `load_digits()`.
     Needs no download: for a first run and for tests.
     """
-    from PIL import Image
     from sklearn.datasets import load_digits  # slow to import, and only this source needs it
 
     bunch = load_digits()
@@ -150,7 +152,7 @@ def digits(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
             ids=[f"digits/{row:04}" for row in rows[split]],
             labels=bunch.target[rows[split]].astype(np.int64),
             class_names=[str(label) for label in range(10)],
-            open_image=lambda name: Image.fromarray(pixels[int(name.removeprefix("digits/"))]),
+            read_bytes=lambda name: b"P5 8 8 255\n" + pixels[int(name.removeprefix("digits/"))].tobytes(),  # PGM
         )
         for split in SPLITS
     }
@@ -177,29 +179,40 @@ SOURCES = {
     "tiny-imagenet": Source(
         tiny_imagenet,
         lambda data: ClassSizes(200, {"train": 500, "val": 50}, all_equal=True),
-        path_matters=False,
+        files=lambda data: {"": _tiny_imagenet_or_zip(Path(data["path"]))},
         download_bytes=TINY_IMAGENET.size,
     ),
-    "image-folder": Source(image_folder, _folder_sizes),
+    "image-folder": Source(
+        image_folder,
+        _folder_sizes,
+        # Not what else lies there, which may be the study itself.
+        files=lambda data: {split: Path(data["path"]) / split for split in SPLITS},
+    ),
     "digits": Source(
-        digits, lambda data: ClassSizes(10, {"train": 146, "val": 37}), path_matters=False, needs_path=False
+        digits,
+        lambda data: ClassSizes(10, {"train": 146, "val": 37}),
+        needs_path=False,
+        files=lambda data: {},
     ),
 }
 
 
 def _find_tiny_imagenet(path: Path, may_download: bool) -> Path:
     """The folder or zip file to read; downloads the zip file where there is neither."""
-    if path.exists():
-        return path
-    zip_file = path.with_name("tiny-imagenet-200.zip")
-    if not zip_file.exists():
+    found = _tiny_imagenet_or_zip(path)
+    if not found.exists():
         if not may_download:
             raise FileNotFoundError(
                 f"{path} (data.path) does not exist and data.download is false; put the unpacked folder or "
                 "tiny-imagenet-200.zip there, or set data.download to true."
             )
-        download(TINY_IMAGENET, zip_file)
-    return zip_file
+        download(TINY_IMAGENET, found)
+    return found
+
+
+def _tiny_imagenet_or_zip(path: Path) -> Path:
+    """The folder or zip file that is there, else where the zip file would be."""
+    return path if path.exists() else path.with_name("tiny-imagenet-200.zip")
 
 
 def _read_annotations(tree: Tree) -> dict[str, str]:
@@ -245,24 +258,27 @@ def _match_classes(found: Collection[str], expected: Collection[str], where: str
         raise DataError(f"{where} has a folder for class {_some(unknown)}, which {source} does not have.")
 
 
-def _list_images(tree: Tree, split: str, groups: Mapping[str, list[str]], class_names: list[str]) -> ImageList:
+def _list_images(
+    tree: Tree,
+    split: str,
+    groups: Mapping[str, list[str]],
+    class_names: list[str],
+    left_out: Mapping[str, str] | None = None,
+) -> ImageList:
     if empty := [name for name, files in groups.items() if not files]:
+        others = [f"{file} ({reason})" for file, reason in (left_out or {}).items()]
+        beside = f" Left out are {_some(others)}." if others else ""
         raise DataError(
-            f"{tree.name}/{split}: no images of class {_some(empty)}; "
-            f"an image's name ends in {', '.join(IMAGE_SUFFIXES)}."
+            f"{tree.name}/{split}: no images of class {_some(empty)}; an image's name ends in .jpg, .png or another "
+            f"suffix of a picture.{beside}"
         )
-
-    def open_image(name: str) -> Image.Image:
-        from PIL import Image
-
-        return Image.open(io.BytesIO(tree.read_bytes(name)))
-
     return ImageList(
         source=tree.name,
         ids=list(chain.from_iterable(groups.values())),
         labels=np.repeat(np.arange(len(groups)), [len(files) for files in groups.values()]),
         class_names=class_names,
-        open_image=open_image,
+        read_bytes=tree.read_bytes,
+        left_out=left_out or {},
     )
 
 

@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from perturbflow.data.image_list import DataError
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+from perturbflow.data.pictures import is_picture, why_no_picture
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,12 @@ class Tree:
 
     def images(self, folder: str) -> list[str]:
         """Image files at any depth below a folder."""
-        return [file for file in self.files if file.startswith(f"{folder}/") and file.lower().endswith(IMAGE_SUFFIXES)]
+        return [file for file in self.files if file.startswith(f"{folder}/") and is_picture(file)]
+
+    def left_out(self, folder: str) -> dict[str, str]:
+        """The other files at any depth below a folder, and for each why it is no image."""
+        others = (file for file in self.files if file.startswith(f"{folder}/") and not is_picture(file))
+        return {file: why_no_picture(file) for file in others}
 
     def lines(self, file: str) -> list[str]:
         """Lines of a text file that are not empty."""
