@@ -23,8 +23,8 @@ def image_folder(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
     """Pictures in `data.path`, in a folder for each split and class: train/<class>/..., val/<class>/...
 
     `data.path` may be a zip file of such a folder, which is read as it is. The classes are in the order of their sorted
-    folder names. An image's id is its path in `data.path`. Files without the suffix of an image format and hidden files
-    are passed over.
+    folder names. An image's id is its path in `data.path`. Files without the suffix of a picture are left out, hidden
+    ones without a word.
     Raises FileNotFoundError or DataError where a split or class is missing.
     """
     path, splits = Path(data["path"]), splits_of(data)
@@ -43,7 +43,15 @@ def image_folder(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
     first, *others = splits
     for split in others:
         match_classes(groups[split], groups[first], f"{tree.name}/{split}", f"{tree.name}/{first}")
-    return {split: list_images(tree, split, groups[split], list(groups[split])) for split in splits}
+    return {
+        split: list_images(tree, split, groups[split], list(groups[split]), tree.left_out(split)) for split in splits
+    }
+
+
+def folder_files(data: Mapping[str, Any]) -> dict[str, Path]:
+    """The folders of the splits, and not what else lies there, which may be the study itself; or the zip file."""
+    path = Path(data["path"])
+    return {"": path} if path.is_file() else {split: path / split for split in splits_of(data)}
 
 
 def _check_split(tree: Tree, split: str, path: Path, needs: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from perturbflow.data.image_list import DataError, ImageList
-from perturbflow.data.imagenet_texts import DEVKIT, read_synonyms, validation_classes
+from perturbflow.data.imagenet_texts import DEVKIT, is_text, read_synonyms, validation_classes
 from perturbflow.data.listing import (
     ClassSizes,
     folder_sizes,
@@ -51,7 +51,14 @@ def imagenet(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
     _match_splits(groups, trees)
     wordnet_ids = [*next(iter(groups.values()))]
     class_names = name_classes(wordnet_ids, read_synonyms(_text_places(path)))
-    return {split: list_images(tree, split, groups[split], class_names) for split, tree in trees.items()}
+    # Texts beside the pictures tell of them.
+    left_out = {
+        split: {file: why for file, why in tree.left_out().items() if not file.endswith((".txt", ".csv"))}
+        for split, tree in trees.items()
+    }
+    return {
+        split: list_images(tree, split, groups[split], class_names, left_out[split]) for split, tree in trees.items()
+    }
 
 
 def imagenet_sizes(data: Mapping[str, Any]) -> ClassSizes:
@@ -63,6 +70,17 @@ def imagenet_sizes(data: Mapping[str, Any]) -> ClassSizes:
             largest = {split: number or LARGEST_CLASS[split] for split, number in sizes.largest.items()}
             return ClassSizes(sizes.n_classes, largest)
     return ClassSizes(1000 if path.exists() else 0, LARGEST_CLASS)
+
+
+def imagenet_files(data: Mapping[str, Any]) -> dict[str, Path]:
+    """Folders and archives of the splits, and the texts beside them."""
+    path = Path(data["path"])
+    archives = [f"ILSVRC2012_img_{split}.tar" for split in splits_of(data)]
+    names = [*splits_of(data), *archives, *(archive.removesuffix(".tar") for archive in archives)]
+    found = {name: place / name for place in reversed(_places(path)) for name in names if (place / name).exists()}
+    found |= {file.name: file for place in _places(path) for file in place.glob("n*.tar")}
+    texts = [file for place in reversed(_text_places(path)) for file in place.iterdir() if is_text(file)]
+    return {**found, **{file.name: file for file in texts}} or {"": path}
 
 
 # ---- Where the pictures are

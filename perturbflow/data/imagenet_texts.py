@@ -20,6 +20,15 @@ KAGGLE_TRUTH = "LOC_val_solution.csv"
 SYNONYMS = ("LOC_synset_mapping.txt", "synset_words.txt", "words.txt")
 
 
+def is_text(file: Path) -> bool:
+    """Whether a file is one of those that this module reads."""
+    return file.name in (DEVKIT_TRUTH, "meta.mat", f"{DEVKIT}.tar.gz", KAGGLE_TRUTH, *SYNONYMS) or _is_table(file)
+
+
+def _is_table(file: Path) -> bool:
+    return "val" in file.name.lower() and file.suffix.lower() in (".txt", ".csv")
+
+
 def read_synonyms(places: Sequence[Path]) -> dict[str, str]:
     """Synonyms by WordNet id: those of Kaggle's mapping, of another such text, or of the devkit.
 
@@ -46,12 +55,7 @@ def validation_classes(files: Sequence[str], where: str, places: Sequence[Path],
     numbers = None if tables else _devkit_file(places, DEVKIT_TRUTH)
     if numbers is not None:
         return _looked_up(files, where, _by_devkit(text_lines(numbers, DEVKIT_TRUTH), places), DEVKIT_TRUTH)
-    tables = tables[:1] or [
-        file
-        for place in places
-        for file in sorted(place.iterdir())
-        if "val" in file.name.lower() and file.suffix.lower() in (".txt", ".csv")
-    ]
+    tables = tables[:1] or [file for place in places for file in sorted(place.iterdir()) if _is_table(file)]
     if not tables:
         raise FileNotFoundError(
             f"{where} holds pictures in no class folder, such as {files[0]}, and nothing tells their classes: put "

@@ -1,25 +1,18 @@
-"""What the layouts of sources have in common: splits, classes by folder, and what to say of a folder that fits none.
-
-The workflow asks here before every job: Pillow is imported where images are opened.
-"""
+"""What the layouts of sources have in common: splits, classes by folder, and what to say of a folder that fits none."""
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from perturbflow.data.image_list import SPLITS, DataError, ImageList
-from perturbflow.data.tree import IMAGE_SUFFIXES, Tree
-
-if TYPE_CHECKING:
-    from PIL import Image
+from perturbflow.data.tree import Tree
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -47,34 +40,32 @@ def splits_of(data: Mapping[str, Any]) -> Sequence[str]:
     return data.get("splits") or SPLITS
 
 
-def list_images(tree: Tree, split: str, groups: Mapping[str, Sequence[str]], class_names: Sequence[str]) -> ImageList:
+def list_images(
+    tree: Tree,
+    split: str,
+    groups: Mapping[str, Sequence[str]],
+    class_names: Sequence[str],
+    left_out: Mapping[str, str] | None = None,
+) -> ImageList:
     """The images of one split. groups: files of the tree by class, in the order of `class_names`.
 
-    Raises DataError where a class has none.
+    left_out: files beside them that are no images, with the reason. Raises DataError where a class has no image.
     """
     if empty := [name for name, files in groups.items() if not files]:
+        others = [f"{file} ({reason})" for file, reason in (left_out or {}).items()]
+        beside = f" Left out are {some(others)}." if others else ""
         raise DataError(
-            f"{tree.name}: no images of class {some(empty)} in {split}; "
-            f"an image's name ends in {', '.join(IMAGE_SUFFIXES)}."
+            f"{tree.name}: no images of class {some(empty)} in {split}; an image's name ends in .jpg, .png or another "
+            f"suffix of a picture.{beside}"
         )
     return ImageList(
         source=tree.name,
         ids=list(chain.from_iterable(groups.values())),
         labels=np.repeat(np.arange(len(groups)), [len(files) for files in groups.values()]),
         class_names=list(class_names),
-        open_image=image_opener(tree.read_bytes),
+        read_bytes=tree.read_bytes,
+        left_out=left_out or {},
     )
-
-
-def image_opener(read_bytes: Callable[[str], bytes]) -> Callable[[str], Image.Image]:
-    """A function from an image's id to the picture, where `read_bytes` gives what its file holds."""
-
-    def open_image(name: str) -> Image.Image:
-        from PIL import Image
-
-        return Image.open(io.BytesIO(read_bytes(name)))
-
-    return open_image
 
 
 def group_by_class(tree: Tree, split: str) -> dict[str, list[str]]:

@@ -23,7 +23,6 @@ from perturbflow.data.listing import (
     CLASSES_LOOKED_AT,
     SPLIT_NAMES,
     ClassSizes,
-    image_opener,
     refusal,
     some,
     splits_of,
@@ -76,6 +75,13 @@ def parquet_sizes(data: Mapping[str, Any]) -> ClassSizes:
 
 
 # ---- Files
+
+
+def parquet_files(data: Mapping[str, Any]) -> dict[str, Path]:
+    """All parquet files, and the README.md that may name the classes."""
+    path = Path(data["path"])
+    found = {file.relative_to(path).as_posix(): file for file in path.glob("**/*.parquet")}
+    return {**dict(sorted(found.items())), "README.md": path / "README.md"}
 
 
 def _files_of(path: Path, split: str) -> list[str]:
@@ -262,7 +268,7 @@ def _list(
         ids=[ids[row] for row in order],
         labels=indices[order].astype(np.int64),
         class_names=class_names,
-        open_image=image_opener(reader.read_bytes),
+        read_bytes=reader.read_bytes,
     )
 
 

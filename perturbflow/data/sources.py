@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from perturbflow.data.digits import digits
-from perturbflow.data.folders import image_folder
+from perturbflow.data.folders import folder_files, image_folder
 from perturbflow.data.image_list import ImageList, take_subset
-from perturbflow.data.imagenet import imagenet, imagenet_sizes
+from perturbflow.data.imagenet import imagenet, imagenet_files, imagenet_sizes
 from perturbflow.data.listing import ClassSizes, folder_sizes, splits_of
-from perturbflow.data.parquet import parquet, parquet_sizes
-from perturbflow.data.tiny_imagenet import TINY_IMAGENET, tiny_imagenet
+from perturbflow.data.parquet import parquet, parquet_files, parquet_sizes
+from perturbflow.data.tiny_imagenet import TINY_IMAGENET, tiny_imagenet, tiny_imagenet_files
 
 
 def list_splits(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
@@ -36,9 +37,8 @@ def list_splits(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
 
 
 def data_slice(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the images depend on of the config's `data`: not where a data set lies that is one thing wherever it is."""
-    left_out = {"download"} if SOURCES[data["source"]].path_matters else {"download", "path"}
-    return {key: value for key, value in data.items() if key not in left_out}
+    """What the images depend on of the config's `data`: not where they lie, which is one thing wherever it is."""
+    return {key: value for key, value in data.items() if key not in ("download", "path")}
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,16 @@ class Source:
     list_images: takes the config's `data` and the seed, and lists all images of the splits that `data` asks for, or of
     both.
     class_sizes: takes the config's `data` and tells the sizes within a moment, however many images there are.
-    path_matters: whether images from another `data.path` are other images.
     needs_path: whether `data.path` has to be given.
+    files: takes the config's `data` and tells the files that the images come from, and folders that hold such, each by
+        a name that is the same wherever it lies.
     download_bytes: what it downloads where it is not there yet and `data.download` allows.
     """
 
     list_images: Callable[[Mapping[str, Any], int], dict[str, ImageList]]
     class_sizes: Callable[[Mapping[str, Any]], ClassSizes]
-    path_matters: bool = True
     needs_path: bool = True
+    files: Callable[[Mapping[str, Any]], dict[str, Path]] = lambda data: {"": Path(data["path"])}
     download_bytes: int = 0
 
 
@@ -64,13 +65,13 @@ SOURCES = {
     "tiny-imagenet": Source(
         tiny_imagenet,
         lambda data: ClassSizes(200, {"train": 500, "val": 50}, all_equal=True),
-        path_matters=False,
+        files=tiny_imagenet_files,
         download_bytes=TINY_IMAGENET.size,
     ),
-    "imagenet": Source(imagenet, imagenet_sizes),
-    "image-folder": Source(image_folder, folder_sizes),
-    "parquet": Source(parquet, parquet_sizes),
+    "imagenet": Source(imagenet, imagenet_sizes, files=imagenet_files),
+    "image-folder": Source(image_folder, folder_sizes, files=folder_files),
+    "parquet": Source(parquet, parquet_sizes, files=parquet_files),
     "digits": Source(
-        digits, lambda data: ClassSizes(10, {"train": 146, "val": 37}), path_matters=False, needs_path=False
+        digits, lambda data: ClassSizes(10, {"train": 146, "val": 37}), needs_path=False, files=lambda data: {}
     ),
 }

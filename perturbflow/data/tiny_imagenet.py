@@ -31,7 +31,7 @@ def tiny_imagenet(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
     Raises FileNotFoundError or DataError, naming file and class, where something of it is missing.
     """
     splits = splits_of(data)
-    path = _find(Path(data["path"]), data["download"])
+    path = _find(data)
     tree = root_of(open_tree(path), {"train", "val", "wnids.txt"})
     top = [folder for folder in tree.folders if "/" not in folder]
     for split in splits:
@@ -47,25 +47,34 @@ def tiny_imagenet(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
         groups["val"] = _validation(tree, wordnet_ids, listed_in)
     synonyms = synonyms_of_lines(tree.lines("words.txt")) if "words.txt" in tree.files else {}
     class_names = name_classes(wordnet_ids, synonyms)
-    return {split: list_images(tree, split, groups[split], class_names) for split in splits}
+    # Annotations and boxes are the data set's own.
+    left_out = {
+        split: {file: why for file, why in tree.left_out(split).items() if not file.endswith(".txt")}
+        for split in splits
+    }
+    return {split: list_images(tree, split, groups[split], class_names, left_out[split]) for split in splits}
 
 
-def _find(path: Path, may_download: bool) -> Path:
-    """The folder or zip file to read; downloads the zip file where there is neither."""
+def tiny_imagenet_files(data: Mapping[str, Any]) -> dict[str, Path]:
+    """The folder or zip file that is there, else where the zip file would be."""
+    path = Path(data["path"])
     unpacked = ("train", "val", ZIP_FILE.removesuffix(".zip"))
     if (path / ZIP_FILE).is_file() and not any((path / name).is_dir() for name in unpacked):
-        return path / ZIP_FILE
-    if path.exists():
-        return path
-    zip_file = path.with_name(ZIP_FILE)
-    if not zip_file.exists():
-        if not may_download:
+        return {"": path / ZIP_FILE}
+    return {"": path if path.exists() else path.with_name(ZIP_FILE)}
+
+
+def _find(data: Mapping[str, Any]) -> Path:
+    """The folder or zip file to read; downloads the zip file where there is neither."""
+    (found,) = tiny_imagenet_files(data).values()
+    if not found.exists():
+        if not data["download"]:
             raise FileNotFoundError(
-                f"{path} (data.path) does not exist and data.download is false; put the unpacked folder or {ZIP_FILE} "
-                "there, or set data.download to true."
+                f"{data['path']} (data.path) does not exist and data.download is false; put the unpacked folder or "
+                f"{ZIP_FILE} there, or set data.download to true."
             )
-        download(TINY_IMAGENET, zip_file)
-    return zip_file
+        download(TINY_IMAGENET, found)
+    return found
 
 
 def _class_ids(tree: Tree) -> tuple[list[str], str]:

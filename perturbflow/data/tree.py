@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from perturbflow.data.image_list import DataError
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+from perturbflow.data.pictures import is_picture, why_no_picture
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,14 @@ class Tree:
 
     def images(self, folder: str = "") -> list[str]:
         """Image files at any depth below a folder, or below the root."""
-        above = f"{folder}/" if folder else ""
-        return [file for file in self.files if file.startswith(above) and file.lower().endswith(IMAGE_SUFFIXES)]
+        return [file for file in self._below(folder) if is_picture(file)]
+
+    def left_out(self, folder: str = "") -> dict[str, str]:
+        """The other files at any depth below a folder, or below the root, and for each why it is no image."""
+        return {file: why_no_picture(file) for file in self._below(folder) if not is_picture(file)}
+
+    def _below(self, folder: str) -> list[str]:
+        return [file for file in self.files if file.startswith(f"{folder}/")] if folder else self.files
 
     def below(self, folder: str) -> Tree:
         """The tree of one of its folders; of itself for an empty name."""

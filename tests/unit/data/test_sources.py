@@ -15,12 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from perturbflow.data import decoding, tiny_imagenet
-from perturbflow.data.decoding import decode_to_file
+from perturbflow.data import tiny_imagenet
 from perturbflow.data.download import RemoteFile, download
 from perturbflow.data.image_list import DataError
 from perturbflow.data.sources import list_splits
-from perturbflow.files.images import read_split
 from tests.inputs import decode
 
 SYNONYMS = {"n03": "goldfish, Carassius auratus", "n01": "dog", "n02": "sports car, sport car"}
@@ -310,84 +308,6 @@ def test_digits_pixels(split):
 
 def test_digits_upscaled():
     assert decode(list_splits(settings("digits", train=1, val=1), 0)["train"], 32).images.shape == (10, 32, 32, 3)
-
-
-# ---- Decoding
-
-
-def test_grayscale_is_repeated_and_alpha_dropped(folder):
-    write(folder / "train/ant/0.jpg", jpeg(3, "L", (32, 32)))
-    Image.new("RGBA", (32, 32), (10, 20, 30, 0)).save(folder / "train/ant/1.png")
-    Image.new("P", (32, 32), 0).save(folder / "train/ant/2.gif")
-    split = decode(list_splits(settings("image-folder", folder), 0)["train"], 32)
-    gray = split.images[split.ids.index("train/ant/0.jpg")]
-    np.testing.assert_array_equal(gray, np.repeat(gray[..., :1], 3, axis=-1))
-    assert gray.std() > 0
-    assert (split.images[split.ids.index("train/ant/1.png")] == (10, 20, 30)).all()
-
-
-def test_threads_change_nothing(tiny, monkeypatch):
-    monkeypatch.setattr(decoding, "IMAGES_PER_TASK", 2)
-    images = list_splits(settings("tiny-imagenet", tiny), 0)["train"]
-    np.testing.assert_array_equal(decode(images, 24, threads=1).images, decode(images, 24, threads=4).images)
-
-
-def test_a_thread_holds_few_images_where_they_are_large(tiny, monkeypatch):
-    images = list_splits(settings("tiny-imagenet", tiny), 0)["train"]
-    stacked = []
-    monkeypatch.setattr(decoding, "BYTES_PER_TASK", 2 * 3 * 24**2)
-    monkeypatch.setattr(
-        decoding.np, "stack", lambda arrays, stack=np.stack: stacked.append(len(arrays)) or stack(arrays)
-    )
-    for size, most in {24: 2, 100: 1}.items():
-        stacked.clear()
-        decode(images, size)
-        assert max(stacked) == most and sum(stacked) == len(images.ids)
-
-
-def test_the_file_holds_what_is_decoded_in_memory(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "IMAGES_PER_TASK", 2)
-    images = list_splits(settings("tiny-imagenet", tiny), 0)["train"]
-    decode_to_file(tmp_path / "train.h5", {"config": "{}"}, images, 24, threads=3)
-    stored, decoded = read_split(tmp_path / "train.h5"), decode(images, 24)
-    np.testing.assert_array_equal(stored.images, decoded.images)
-    np.testing.assert_array_equal(stored.labels, decoded.labels)
-    assert (stored.ids, stored.class_names) == (decoded.ids, decoded.class_names)
-
-
-def test_no_file_is_left_where_an_image_cannot_be_decoded(tiny, tmp_path):
-    write(tiny / "train/n02/images/n02_3.JPEG", b"")
-    images = list_splits(settings("tiny-imagenet", tiny), 0)["train"]
-    with pytest.raises(DataError, match="cannot be decoded"):
-        decode_to_file(tmp_path / "data" / "train.h5", {}, images, 24)
-    assert not list((tmp_path / "data").iterdir())
-
-
-@pytest.mark.parametrize("content", [b"", b"no image", jpeg(0)[:400]], ids=["empty", "text", "truncated"])
-def test_undecodable_file_is_named(tiny, content):
-    write(tiny / "train/n02/images/n02_3.JPEG", content)
-    images = list_splits(settings("tiny-imagenet", tiny), 0)["train"]
-    with pytest.raises(DataError, match=r"tiny-imagenet-200/train/n02/images/n02_3\.JPEG cannot be decoded"):
-        decode(images, 64, threads=2)
-
-
-def test_damaged_zip_member_is_named(tiny_zip):
-    content = bytearray(tiny_zip.read_bytes())
-    with zipfile.ZipFile(tiny_zip) as archive:
-        member = archive.getinfo("tiny-imagenet-200/train/n02/images/n02_3.JPEG")
-    middle = member.header_offset + 100 + member.compress_size // 2
-    content[middle : middle + 8] = bytes(8)
-    tiny_zip.write_bytes(content)
-    images = list_splits(settings("tiny-imagenet", tiny_zip), 0)["train"]
-    with pytest.raises(DataError, match=r"\.zip/tiny-imagenet-200/train/n02/images/n02_3\.JPEG cannot be decoded"):
-        decode(images, 64)
-
-
-def test_16_bit_image_is_refused(folder):
-    Image.fromarray(np.full((32, 32), 40_000, np.uint16)).save(folder / "train/ant/deep.png")
-    images = list_splits(settings("image-folder", folder), 0)["train"]
-    with pytest.raises(DataError, match=r"train/ant/deep\.png has over 8 bits a channel"):
-        decode(images, 32)
 
 
 # ---- Subsets
