@@ -30,6 +30,7 @@ ENVIRONMENTS = {
             "numpy",
             "pandas",
             "pillow",
+            "pyarrow",
             "scikit-learn",
             "scipy",
             "timm",

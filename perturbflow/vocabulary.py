@@ -195,7 +195,9 @@ def metric_named(name: str) -> Metric:
 
 SOURCES = {
     "tiny-imagenet": "is the data set of the paper, a folder or its zip file (248 MB)",
+    "imagenet": "is ImageNet as it is downloaded, in its archives or Kaggle's folders, or unpacked",
     "image-folder": "is any pictures in `train/<class>/` and `val/<class>/`",
+    "parquet": "is images as bytes in parquet files, as Hugging Face's hub has them",
     "digits": "is scikit-learn's 1,797 handwritten digits, without a download",
 }
 """Where images come from, with the words after its name in the description of `data.source` in the config."""

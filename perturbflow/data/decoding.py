@@ -2,84 +2,161 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import logging
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
+import h5py
 import numpy as np
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from perturbflow.data.image_list import DataError, ImageList
+from perturbflow.data.image_list import DataError, ImageList, pictures_sha256
+from perturbflow.data.pictures import open_picture
 from perturbflow.data.sources import list_splits
 from perturbflow.files.images import Array, image_writer, write_labels
 from perturbflow.files.provenance import artifact_attributes
+from perturbflow.files.whole import whole_file
 
 IMAGES_PER_TASK = 100  # a thread's task for each image costs as much as decoding a small one
 BYTES_PER_TASK = 2**24  # fewer where they are large: each thread holds those of its task
+NAMED = 20  # of the pictures that cannot be decoded, in a message
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What is known of listed images once they were decoded.
+
+    pictures_sha256: digest of what all their files hold. undecodable: why not, by the ids of those that cannot be.
+    """
+
+    pictures_sha256: str
+    undecodable: Mapping[str, str]
 
 
 def decode_splits_to_files(
-    outputs: Mapping[str, str], data: Mapping[str, Any], seed: int, recorded: Mapping[str, Any], threads: int
+    outputs: Mapping[str, str],
+    left_out: str,
+    data: Mapping[str, Any],
+    seed: int,
+    recorded: Mapping[str, Any],
+    source_fingerprint: str,
+    threads: int,
 ) -> None:
-    """Write the images of a study, as `list_splits` lists them, into a file a split.
+    """Write the images of a study, as `list_splits` lists them, into a file a split, once all are decoded.
 
-    outputs: the file of each split. data: the config's `data`; recorded: what of it the files tell.
-    Raises as `list_splits` and `decode_into`.
+    outputs: the file of each split. left_out: CSV file of the files that are left out: split, file, reason.
+    data: the config's `data`; with `on_error: skip` pictures that cannot be decoded are left out. recorded: what of the
+    config the files tell. source_fingerprint: what they tell of the source, see `perturbflow.data.fingerprint`.
+    Raises as `list_splits`; DataError where images cannot be read or decoded, with all of the latter, and where none of
+    a class is left.
     """
-    attributes = artifact_attributes({"data": recorded, "seed": seed})
-    for split, images in list_splits(data, seed).items():
-        decode_to_file(outputs[split], attributes, images, data["image_size"], threads, split)
+    attributes = artifact_attributes({"data": recorded, "seed": seed}, source_fingerprint=source_fingerprint)
+    skip = data.get("on_error") == "skip"
+    splits = list_splits(data, seed)
+    undecodable = {}
+    shape = (data["image_size"], data["image_size"], 3)
+    with ExitStack() as files:
+        for split, images in splits.items():
+            file = files.enter_context(image_writer(outputs[split], len(images.ids), shape, "uint8", attributes))
+            undecodable[split] = _decode_split(file, images, skip, threads, split)
+        if not skip:
+            _refuse(splits, undecodable)
+    rows = [
+        (split, *row) for split, images in splits.items() for row in ({**images.left_out, **undecodable[split]}.items())
+    ]
+    _write_left_out(left_out, rows)
 
 
-def decode_to_file(
-    path: str | Path,
-    attributes: Mapping[str, Any],
-    images: ImageList,
-    image_size: int,
-    threads: int = 1,
-    description: str = "images",
-) -> None:
-    """Write the listed images as `data/<split>.h5`; a few are in memory at once. Raises as `decode_into`."""
-    with image_writer(path, len(images.ids), (image_size, image_size, 3), "uint8", attributes) as file:
-        decode_into(file["images"], images, threads, description)
-        write_labels(file, images.labels, images.ids, images.class_names)
+def _decode_split(file: h5py.File, images: ImageList, skip: bool, threads: int, split: str) -> Mapping[str, str]:
+    """Fill the file of a split, and say which pictures cannot be decoded. skip: whether they are left out."""
+    decoded = decode_into(file["images"], images, threads, split)
+    # Of all images, so that one that is mended later is another source.
+    file.attrs["listed_sha256"] = images.listed_sha256()
+    file.attrs["pictures_sha256"] = decoded.pictures_sha256
+    if skip and decoded.undecodable:
+        images = images.without(decoded.undecodable)
+        # HDF5 cuts no dataset of contiguous rows: one with fewer takes its place, and all are decoded once more.
+        shape = file["images"].shape[1:]
+        del file["images"]
+        again = decode_into(file.create_dataset("images", (len(images.ids), *shape), "uint8"), images, threads, split)
+        if again.undecodable:
+            raise DataError(f"{images.source} changed while it was read; run again.")
+    write_labels(file, images.labels, images.ids, images.class_names)
+    return decoded.undecodable
 
 
-def decode_into(pixels: Any, images: ImageList, threads: int = 1, description: str = "images") -> None:
-    """Decode listed images to RGB pixels, 0..255.
+def decode_into(pixels: Any, images: ImageList, threads: int = 1, description: str = "images") -> Decoded:
+    """Decode listed images to RGB pixels, 0..255, as `open_picture` gives them.
 
-    pixels: what they are written into, uint8 (N, image_size, image_size, 3), an array or a dataset of HDF5.
+    pixels: what they are written into, uint8 (N, image_size, image_size, 3), an array or a dataset of HDF5; black
+    where a picture cannot be decoded.
     A picture of another size is resized to that length of its shorter side (bilinear, antialiased) and
-    cropped at its centre. Grayscale is repeated in the three channels, transparency dropped, a camera's
-    orientation tag passed over. A progress bar goes to stderr.
-    Raises DataError, naming the image, where one cannot be decoded or has more than 8 bits a channel.
+    cropped at its centre. A progress bar goes to stderr.
+    Raises DataError, naming the image, where a file cannot be read.
     """
     n_images, image_size = pixels.shape[:2]
     n_of_task = min(IMAGES_PER_TASK, max(1, BYTES_PER_TASK // (3 * image_size**2)))
+    undecodable: dict[str, str] = {}
 
-    def fill(start: int) -> int:
-        names = images.ids[start : start + n_of_task]
-        pixels[start : start + len(names)] = np.stack([_read_pixels(images, name, image_size) for name in names])
-        return len(names)
+    def square(name: str, content: bytes) -> Array:
+        try:
+            picture = open_picture(content)
+        except DataError as error:
+            undecodable[name] = str(error)
+            return np.zeros((image_size, image_size, 3), np.uint8)
+        return np.asarray(ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BILINEAR))
 
+    def fill(start: int) -> list[bytes]:
+        """Decode some images; the digests of their files."""
+        squares, digests = [], []
+        for name in images.ids[start : start + n_of_task]:
+            content = images.read(name)
+            squares.append(square(name, content))
+            digests.append(hashlib.sha256(content).digest())
+        pixels[start : start + len(squares)] = np.stack(squares)
+        return digests
+
+    digests: list[bytes] = []
     with (
         ThreadPoolExecutor(threads) as pool,
         tqdm(total=n_images, desc=description, unit=" images") as progress,
     ):
-        for n_done in pool.map(fill, range(0, n_images, n_of_task)):
-            progress.update(n_done)
+        for done in pool.map(fill, range(0, n_images, n_of_task)):
+            digests += done
+            progress.update(len(done))
+    # Threads end in any order.
+    in_order = {name: undecodable[name] for name in images.ids if name in undecodable}
+    return Decoded(pictures_sha256(digests), in_order)
 
 
-def _read_pixels(images: ImageList, name: str, image_size: int) -> Array:
-    """One RGB picture: uint8, (image_size, image_size, 3)."""
-    try:
-        image = images.open_image(name)
-        image.load()
-    # Pillow's decoders raise nearly anything on a damaged file: OSError, SyntaxError, struct.error...
-    except Exception as error:
-        raise DataError(f"{images.source}/{name} cannot be decoded ({error}); replace or remove it.") from error
-    if image.mode.startswith(("I", "F")):
-        raise DataError(f"{images.source}/{name} has over 8 bits a channel ({image.mode}); convert it to 8 bits first.")
-    return np.asarray(ImageOps.fit(image.convert("RGB"), (image_size, image_size), Image.Resampling.BILINEAR))
+def _refuse(splits: Mapping[str, ImageList], undecodable: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise DataError with the pictures that cannot be decoded, where there are any."""
+    lines = [
+        f"{splits[split].source}/{name}: {reason}"
+        for split, reasons in undecodable.items()
+        for name, reason in reasons.items()
+    ]
+    if lines:
+        more = [f"and {len(lines) - NAMED} more"] if len(lines) > NAMED else []
+        raise DataError(
+            f"Pictures that cannot be decoded: {len(lines)}. Replace or remove them, or leave them out by "
+            "data.on_error: skip.\n" + "\n".join([*lines[:NAMED], *more])
+        )
+
+
+def _write_left_out(path: str, rows: list[tuple[str, str, str]]) -> None:
+    """Write the files that are left out as CSV, and say in the log how many there are and why."""
+    with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["split", "file", "reason"])
+        writer.writerows(rows)
+    for reason, n_files in Counter(reason for _, _, reason in rows).most_common():
+        such = next(file for _, file, other in rows if other == reason)
+        logging.warning("Files left out: %d (%s), such as %s", n_files, reason, such)

@@ -1,272 +1,77 @@
-"""The sources that a study's clean images come from; each lists the images of both splits without decoding any.
+"""The sources that a study's clean images come from; each lists the images of its splits without decoding any.
 
-The workflow asks here before every job what a source says of itself: Pillow and scikit-learn are imported where images
-are opened.
+The workflow asks here before every job what a source says of itself: Pillow, scikit-learn and pyarrow are imported
+where images are opened.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from perturbflow.data.download import RemoteFile, download
-from perturbflow.data.image_list import SPLITS, DataError, ImageList, take_subset
-from perturbflow.data.tree import IMAGE_SUFFIXES, Tree, open_tree
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-TINY_IMAGENET = RemoteFile(
-    "http://cs231n.stanford.edu/tiny-imagenet-200.zip", 248_100_043, "90528d7ca1a48142e341f4ef8d21d0de"
-)
+from perturbflow.data.digits import digits
+from perturbflow.data.folders import folder_files, image_folder
+from perturbflow.data.image_list import ImageList, take_subset
+from perturbflow.data.imagenet import imagenet, imagenet_files, imagenet_sizes
+from perturbflow.data.listing import ClassSizes, folder_sizes, splits_of
+from perturbflow.data.parquet import parquet, parquet_files, parquet_sizes
+from perturbflow.data.tiny_imagenet import TINY_IMAGENET, tiny_imagenet, tiny_imagenet_files
 
 
 def list_splits(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
-    """The images that a study takes, {"train": ..., "val": ...}, with the same classes in both.
+    """The images that a study takes, {"train": ..., "val": ...}, with the same classes in both, or one of them alone.
 
-    data: the config's `data`. The draw depends on `seed`, on the classes and on the ids alone, not on the
-    order of files on disk. For one seed, a smaller subset is part of every larger one.
+    data: the config's `data`; where it has `splits`, the others need not be there. The draw depends on `seed`, on the
+    classes and on the ids alone, not on the order of files on disk. For one seed, a smaller subset is part of every
+    larger one.
     Raises FileNotFoundError or DataError, naming the file, class or key, where the source breaks its layout
     or holds fewer classes or images than `data.classes` and `data.images_per_class` ask for.
     """
-    splits = SOURCES[data["source"]].list_images(data, seed)
+    listed = SOURCES[data["source"]].list_images(data, seed)
     return {
-        split: take_subset(images, split, data["classes"], data["images_per_class"][split], seed)
-        for split, images in splits.items()
+        split: take_subset(listed[split], split, data["classes"], data["images_per_class"][split], seed)
+        for split in splits_of(data)
     }
 
 
 def data_slice(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the images depend on of the config's `data`: not where a data set lies that is one thing wherever it is."""
-    left_out = {"download"} if SOURCES[data["source"]].path_matters else {"download", "path"}
-    return {key: value for key, value in data.items() if key not in left_out}
-
-
-@dataclass(frozen=True)
-class ClassSizes:
-    """How many images a source has.
-
-    largest: images of its largest class, by split. all_equal: whether each of its classes has as many.
-    """
-
-    n_classes: int
-    largest: Mapping[str, int]
-    all_equal: bool = False
+    """What the images depend on of the config's `data`: not where they lie, which is one thing wherever it is."""
+    return {key: value for key, value in data.items() if key not in ("download", "path")}
 
 
 @dataclass(frozen=True)
 class Source:
     """A source of images, and what has to be known of it before they are there.
 
-    list_images: takes the config's `data` and the seed, and lists all images of both splits.
+    list_images: takes the config's `data` and the seed, and lists all images of the splits that `data` asks for, or of
+    both.
     class_sizes: takes the config's `data` and tells the sizes within a moment, however many images there are.
-    path_matters: whether images from another `data.path` are other images.
     needs_path: whether `data.path` has to be given.
+    files: takes the config's `data` and tells the files that the images come from, and folders that hold such, each by
+        a name that is the same wherever it lies.
     download_bytes: what it downloads where it is not there yet and `data.download` allows.
     """
 
     list_images: Callable[[Mapping[str, Any], int], dict[str, ImageList]]
     class_sizes: Callable[[Mapping[str, Any]], ClassSizes]
-    path_matters: bool = True
     needs_path: bool = True
+    files: Callable[[Mapping[str, Any]], dict[str, Path]] = lambda data: {"": Path(data["path"])}
     download_bytes: int = 0
-
-
-def tiny_imagenet(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
-    """TinyImageNet: 200 classes, 500 training and 50 validation images each, 64x64.
-
-    `data.path` is the unpacked folder or the official zip file, which is read as it is. Where it does not
-    exist, a tiny-imagenet-200.zip beside it is used, and downloaded first if `data.download` allows.
-    The classes are in the order of their sorted WordNet ids, unlike wnids.txt. A class name is its WordNet
-    id and its first synonym in words.txt: "n01443537 goldfish". An image's id is its path in the folder.
-    """
-    path = Path(data["path"])
-    tree = open_tree(_find_tiny_imagenet(path, data["download"]))
-    wordnet_ids = sorted(tree.lines("wnids.txt"))
-    train = _group_by_class(tree, "train")
-    _match_classes(train, wordnet_ids, f"{tree.name}/train", "wnids.txt")
-    validation: dict[str, list[str]] = {wordnet_id: [] for wordnet_id in wordnet_ids}
-    annotations = _read_annotations(tree)
-    for file in tree.images("val"):
-        wordnet_id = annotations.pop(PurePosixPath(file).name, None)
-        if wordnet_id is None:
-            raise DataError(f"{tree.name}/{file} has no line in val/val_annotations.txt; remove it or add the line.")
-        if wordnet_id not in validation:
-            raise DataError(
-                f"{tree.name}/val/val_annotations.txt gives {file} the class {wordnet_id}, which is not in wnids.txt."
-            )
-        validation[wordnet_id].append(file)
-    if annotations:
-        raise FileNotFoundError(
-            f"{tree.name}/val/images lacks {len(annotations)} images of val_annotations.txt, "
-            f"such as {next(iter(annotations))}; unpack the data set again."
-        )
-    class_names = _name_classes(tree, wordnet_ids)
-    groups = {"train": train, "val": validation}
-    return {split: _list_images(tree, split, groups[split], class_names) for split in SPLITS}
-
-
-def image_folder(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
-    """Pictures in `data.path`, in a folder for each split and class: train/<class>/..., val/<class>/...
-
-    The classes are in the order of their sorted folder names. An image's id is its path in `data.path`.
-    Files without the suffix of an image format and hidden files are passed over.
-    """
-    path = Path(data["path"])
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path} (data.path) is not a folder; it must hold train/<class>/ and val/<class>/.")
-    tree = open_tree(path)
-    groups = {split: _group_by_class(tree, split) for split in SPLITS}
-    _match_classes(groups["val"], groups["train"], f"{tree.name}/val", f"{tree.name}/train")
-    return {split: _list_images(tree, split, groups[split], list(groups[split])) for split in SPLITS}
-
-
-def digits(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
-    """scikit-learn's 1,797 handwritten digits, 8x8, their values 0..16 stretched to 0..255.
-
-    One fifth of each class, drawn by `seed`, is the val split. An image's id is its row in `load_digits()`.
-    Needs no download: for a first run and for tests.
-    """
-    from PIL import Image
-    from sklearn.datasets import load_digits  # slow to import, and only this source needs it
-
-    bunch = load_digits()
-    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-    rows: dict[str, list[int]] = {split: [] for split in SPLITS}
-    for label in range(10):
-        shuffled = np.random.default_rng([seed, 2, label]).permutation(np.flatnonzero(bunch.target == label))
-        n_val = round(len(shuffled) / 5)
-        rows["val"] += sorted(shuffled[:n_val].tolist())
-        rows["train"] += sorted(shuffled[n_val:].tolist())
-    return {
-        split: ImageList(
-            source="scikit-learn",
-            ids=[f"digits/{row:04}" for row in rows[split]],
-            labels=bunch.target[rows[split]].astype(np.int64),
-            class_names=[str(label) for label in range(10)],
-            open_image=lambda name: Image.fromarray(pixels[int(name.removeprefix("digits/"))]),
-        )
-        for split in SPLITS
-    }
-
-
-CLASSES_LOOKED_AT = 10
-
-
-def _folder_sizes(data: Mapping[str, Any]) -> ClassSizes:
-    """An estimate: the largest of ten classes, by their numbers of files; nothing where the folder is not."""
-    n_classes, largest = 0, dict.fromkeys(SPLITS, 0)
-    for split in SPLITS:
-        try:
-            classes = sorted(path for path in (Path(data["path"]) / split).iterdir() if path.is_dir())
-            looked_at = classes[:: max(1, len(classes) // CLASSES_LOOKED_AT)]
-            largest[split] = max((sum(1 for _ in path.iterdir()) for path in looked_at), default=0)
-        except OSError:  # `image_folder` says what is wrong with it
-            continue
-        n_classes = max(n_classes, len(classes))
-    return ClassSizes(n_classes, largest)
 
 
 SOURCES = {
     "tiny-imagenet": Source(
         tiny_imagenet,
         lambda data: ClassSizes(200, {"train": 500, "val": 50}, all_equal=True),
-        path_matters=False,
+        files=tiny_imagenet_files,
         download_bytes=TINY_IMAGENET.size,
     ),
-    "image-folder": Source(image_folder, _folder_sizes),
+    "imagenet": Source(imagenet, imagenet_sizes, files=imagenet_files),
+    "image-folder": Source(image_folder, folder_sizes, files=folder_files),
+    "parquet": Source(parquet, parquet_sizes, files=parquet_files),
     "digits": Source(
-        digits, lambda data: ClassSizes(10, {"train": 146, "val": 37}), path_matters=False, needs_path=False
+        digits, lambda data: ClassSizes(10, {"train": 146, "val": 37}), needs_path=False, files=lambda data: {}
     ),
 }
-
-
-def _find_tiny_imagenet(path: Path, may_download: bool) -> Path:
-    """The folder or zip file to read; downloads the zip file where there is neither."""
-    if path.exists():
-        return path
-    zip_file = path.with_name("tiny-imagenet-200.zip")
-    if not zip_file.exists():
-        if not may_download:
-            raise FileNotFoundError(
-                f"{path} (data.path) does not exist and data.download is false; put the unpacked folder or "
-                "tiny-imagenet-200.zip there, or set data.download to true."
-            )
-        download(TINY_IMAGENET, zip_file)
-    return zip_file
-
-
-def _read_annotations(tree: Tree) -> dict[str, str]:
-    """The class (WordNet id) of each validation image, by file name."""
-    classes = {}
-    for line in tree.lines("val/val_annotations.txt"):
-        columns = line.split("\t")
-        if len(columns) < 2:
-            raise DataError(
-                f"{tree.name}/val/val_annotations.txt: no image and class, separated by a tab, in {line!r}."
-            )
-        classes[columns[0]] = columns[1]
-    return classes
-
-
-def _name_classes(tree: Tree, wordnet_ids: list[str]) -> list[str]:
-    synonyms = dict(line.split("\t", 1) for line in tree.lines("words.txt") if "\t" in line)
-    unnamed = [wordnet_id for wordnet_id in wordnet_ids if wordnet_id not in synonyms]
-    if unnamed:
-        raise DataError(f"{tree.name}/words.txt has no name for {_some(unnamed)}, which wnids.txt lists.")
-    return [f"{wordnet_id} {synonyms[wordnet_id].split(',')[0].strip()}" for wordnet_id in wordnet_ids]
-
-
-def _group_by_class(tree: Tree, split: str) -> dict[str, list[str]]:
-    """The image files below each folder of a split, by the folder's name, both sorted."""
-    folders = (PurePosixPath(folder) for folder in tree.folders)
-    groups: dict[str, list[str]] = {name: [] for name in sorted(f.name for f in folders if str(f.parent) == split)}
-    if not groups:
-        raise FileNotFoundError(f"{tree.name}/{split} has no class folders; it must hold {split}/<class>/<image>.")
-    for file in tree.images(split):
-        parts = file.split("/")
-        if len(parts) == 2:
-            raise DataError(f"{tree.name}/{file} lies in no class folder; move it to {split}/<class>/ or remove it.")
-        groups[parts[1]].append(file)
-    return groups
-
-
-def _match_classes(found: Collection[str], expected: Collection[str], where: str, source: str) -> None:
-    """Raise where the class folders found are not the expected ones."""
-    if missing := sorted(set(expected) - set(found)):
-        raise FileNotFoundError(f"{where} has no folder for class {_some(missing)} of {source}.")
-    if unknown := sorted(set(found) - set(expected)):
-        raise DataError(f"{where} has a folder for class {_some(unknown)}, which {source} does not have.")
-
-
-def _list_images(tree: Tree, split: str, groups: Mapping[str, list[str]], class_names: list[str]) -> ImageList:
-    if empty := [name for name, files in groups.items() if not files]:
-        raise DataError(
-            f"{tree.name}/{split}: no images of class {_some(empty)}; "
-            f"an image's name ends in {', '.join(IMAGE_SUFFIXES)}."
-        )
-
-    def open_image(name: str) -> Image.Image:
-        from PIL import Image
-
-        return Image.open(io.BytesIO(tree.read_bytes(name)))
-
-    return ImageList(
-        source=tree.name,
-        ids=list(chain.from_iterable(groups.values())),
-        labels=np.repeat(np.arange(len(groups)), [len(files) for files in groups.values()]),
-        class_names=class_names,
-        open_image=open_image,
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from perturbflow.data.image_list import DataError
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+from perturbflow.data.pictures import is_picture, why_no_picture
 
 
 @dataclass(frozen=True)
@@ -23,15 +22,46 @@ class Tree:
     folders: list[str]
     read_bytes: Callable[[str], bytes]
 
-    def images(self, folder: str) -> list[str]:
-        """Image files at any depth below a folder."""
-        return [file for file in self.files if file.startswith(f"{folder}/") and file.lower().endswith(IMAGE_SUFFIXES)]
+    def images(self, folder: str = "") -> list[str]:
+        """Image files at any depth below a folder, or below the root."""
+        return [file for file in self._below(folder) if is_picture(file)]
+
+    def left_out(self, folder: str = "") -> dict[str, str]:
+        """The other files at any depth below a folder, or below the root, and for each why it is no image."""
+        return {file: why_no_picture(file) for file in self._below(folder) if not is_picture(file)}
+
+    def _below(self, folder: str) -> list[str]:
+        return [file for file in self.files if file.startswith(f"{folder}/")] if folder else self.files
+
+    def below(self, folder: str) -> Tree:
+        """The tree of one of its folders; of itself for an empty name."""
+        if not folder:
+            return self
+
+        def inside(names: list[str]) -> list[str]:
+            return [name.removeprefix(f"{folder}/") for name in names if name.startswith(f"{folder}/")]
+
+        return Tree(
+            f"{self.name}/{folder}",
+            inside(self.files),
+            inside(self.folders),
+            lambda file: self.read_bytes(f"{folder}/{file}"),
+        )
 
     def lines(self, file: str) -> list[str]:
-        """Lines of a text file that are not empty."""
+        """Lines of a text file that are not empty. Raises FileNotFoundError, and DataError as `text_lines`."""
         if file not in self.files:
             raise FileNotFoundError(f"{self.name} holds no {file}; is this the data set's own folder, and whole?")
-        return [line for line in self.read_bytes(file).decode().splitlines() if line.strip()]
+        return text_lines(self.read_bytes(file), f"{self.name}/{file}")
+
+
+def text_lines(content: bytes, name: str) -> list[str]:
+    """Lines of a text that are not empty, whichever system wrote them. Raises DataError where it is not UTF-8."""
+    try:
+        text = content.decode("utf-8-sig")  # Windows marks its texts
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} is not a text in UTF-8 ({error}); save it as one.") from error
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
 def open_tree(path: Path) -> Tree:
@@ -45,24 +75,29 @@ def _folder_tree(path: Path) -> Tree:
 
     files, folders = [], []
     for folder, folder_names, file_names in os.walk(path, onerror=fail, followlinks=True):
-        folder_names[:] = [name for name in folder_names if not name.startswith(".")]
+        folder_names[:] = [name for name in folder_names if not is_junk(name)]
         inside = Path(folder).relative_to(path)
         folders += [(inside / name).as_posix() for name in folder_names]
-        files += [(inside / name).as_posix() for name in file_names if not name.startswith(".")]
+        files += [(inside / name).as_posix() for name in file_names if not is_junk(name)]
     return Tree(str(path), sorted(files), sorted(folders), lambda file: (path / file).read_bytes())
 
 
 def _zip_tree(path: Path) -> Tree:
-    """A zip file of TinyImageNet; its root is the folder inside it that holds wnids.txt."""
+    """A zip file, without what is hidden and without the resource forks that a Mac puts beside the files."""
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise DataError(f"{path} is neither a folder nor a whole zip file ({error}); remove or replace it.") from error
-    names = archive.namelist()
-    roots = [name.removesuffix("wnids.txt") for name in names if PurePosixPath(name).name == "wnids.txt"]
-    root = min(roots, key=len, default="")
-    inside = [name.removeprefix(root) for name in names if name.startswith(root)]
-    files = [name for name in inside if not name.endswith("/")]
-    folders = {str(parent) for name in inside for parent in PurePosixPath(name).parents}
-    folders |= {name.rstrip("/") for name in inside if name.endswith("/")}
-    return Tree(str(path), sorted(files), sorted(folders), lambda file: archive.read(root + file))
+    # Some tools of Windows separate by backslashes.
+    members = {member.replace("\\", "/").removeprefix("./"): member for member in archive.namelist()}
+    names = [name for name in members if not any(is_junk(part) for part in name.split("/"))]
+    folders = {name.rstrip("/") for name in names if name.endswith("/")}
+    for parent in {name.rpartition("/")[0] for name in names} - {""}:
+        folders |= {parent, *map(str, PurePosixPath(parent).parents)} - {"."}
+    files = [name for name in names if name and not name.endswith("/")]
+    return Tree(str(path), sorted(files), sorted(folders), lambda file: archive.read(members[file]))
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is hidden, or what a Mac puts beside the files that it packs."""
+    return name.startswith(".") or name == "__MACOSX"

@@ -16,8 +16,9 @@ import copy
 import difflib
 import itertools
 import math
+import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ CONTROLS = {*vocabulary.CONTROLS}
 
 LABELLED = ("classifiers", "adversarial_sets", "denoisers")
 """Sections whose entries may have a label."""
+
+PATHS = ("data.path", "classifier_defaults.weights", "classifiers.*.weights")
+"""Keys whose values are paths of files or folders, or may be."""
 
 KeyPath = tuple[str | int, ...]
 
@@ -149,16 +153,18 @@ def _repeated(node: yaml.Node | None, path: KeyPath) -> Iterator[str]:
 
 
 def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
-    """Check a config and return it complete: classifier defaults merged in, every default filled in.
+    """Check a config and return it complete: classifier defaults merged in, every default filled in, `~` and variables
+    of the environment expanded in paths.
 
     The argument is left as it is; a resolved config resolves to itself. `source` names it in the messages.
     Raises ConfigError with one line per mistake: `source: path.to.key: what is wrong and what to do`.
     """
     config = _plain(config)
+    mistakes = [mistake for path in PATHS for mistake in _expand(config, path.split("."))]
     complete: Any = copy.deepcopy(config)
     _fill_defaults(complete, load_schema())
     # Own entries are checked before the merge, so that a mistake in the defaults is told once.
-    mistakes = [*_schema_mistakes(complete), *_data_mistakes(complete)]
+    mistakes.extend([*_schema_mistakes(complete), *_data_mistakes(complete)])
     mistakes.extend([*_set_mistakes(complete), *_denoiser_mistakes(complete)])
     mistakes.extend([*_label_mistakes(complete), *_figure_mistakes(complete), *_compute_mistakes(complete)])
     classifiers = _mapping(_mapping(config).get("classifiers"))
@@ -243,6 +249,31 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
+
+
+def _expand(part: Any, keys: Sequence[str], above: KeyPath = ()) -> Iterator[str]:
+    """Expand, in place, the paths under some keys of a mapping, `*` being any key; gives what is wrong with them."""
+    key, *below = keys
+    for name in _mapping(part) if key == "*" else {key} & {*_mapping(part)}:
+        if below:
+            yield from _expand(part[name], below, (*above, name))
+        elif isinstance(part[name], str):
+            try:
+                part[name] = _expanded(part[name])
+            except ValueError as error:
+                yield f"{_written((*above, name))}: {error}"
+
+
+def _expanded(path: str) -> str:
+    """The path with `~`, `$NAME` and `${NAME}` written out. Raises ValueError where one stands for nothing."""
+    for match in re.finditer(r"\$(\w+)|\$\{([^}]*)\}", path, re.ASCII):
+        name = match[1] or match[2]
+        if name not in os.environ:
+            raise ValueError(f"{match[0]} of {path} is not set in the environment; set {name}, or write the path out")
+    expanded = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111
+    if expanded.startswith("~"):
+        raise ValueError(f"{path} begins with the home of a user who is not there; write the path out")
+    return expanded
 
 
 def _fill_defaults(value: Any, schema: Mapping[str, Any]) -> None:

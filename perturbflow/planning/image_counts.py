@@ -9,19 +9,29 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from perturbflow.data.image_list import DataError
 from perturbflow.data.sources import SOURCES, list_splits
 from perturbflow.planning.costs import Config
 
 
-def count_images(file: str | Path, made_from: Mapping[str, Any], data: Mapping[str, Any], seed: int, split: str) -> int:
+def count_images(
+    file: str | Path, source_fingerprint: str | None, data: Mapping[str, Any], seed: int, split: str
+) -> int:
     """Number of images of a split: of its data file, or else of the file that will be made.
 
-    file: the data file. made_from: what its attribute `config` says if it is not stale. data: the config's `data`.
-    Raises FileNotFoundError or DataError, as `list_splits` does, where the source has to be asked and is not there, and
-    BadFileError where the data file holds no images.
+    file: the data file. source_fingerprint: what its attribute says if it is not stale, or None where it cannot be.
+    data: the config's `data`.
+    Raises FileNotFoundError or DataError, as `list_splits` does, where the source has to be asked and is not there,
+    DataError where it would have to be read for what `data.on_error` leaves out, and BadFileError where the data file
+    holds no images.
     """
-    if (n_images := _count_in_file(Path(file), made_from)) is not None:
+    if (n_images := _count_in_file(Path(file), source_fingerprint)) is not None:
         return n_images
+    if data.get("on_error") == "skip":
+        raise DataError(
+            "data.on_error: skip: how many images there will be is known once they are read. Make the data before the "
+            f"shards of compute.images_per_shard, by asking for {file}; then run again."
+        )
     classes, per_class = data["classes"], data["images_per_class"][split]
     if classes and per_class:
         return int(classes * per_class)
@@ -32,14 +42,14 @@ def count_images(file: str | Path, made_from: Mapping[str, Any], data: Mapping[s
     return _listed(json.dumps(data), seed)[split]
 
 
-def _count_in_file(file: Path, made_from: Mapping[str, Any]) -> int | None:
+def _count_in_file(file: Path, source_fingerprint: str | None) -> int | None:
     if not file.exists():
         return None
     from perturbflow.files.images import open_whole  # with h5py, which a new study does without
 
     with open_whole(file, ("images",)) as opened:
-        config = opened.attrs.get("config")  # a file that somebody put there may have none, and is not made anew
-        return len(opened["images"]) if config is None or json.loads(config) == made_from else None
+        told = opened.attrs.get("source_fingerprint")  # a file that somebody put there has none, and is not made anew
+        return len(opened["images"]) if None in (told, source_fingerprint) or told == source_fingerprint else None
 
 
 @cache

@@ -55,7 +55,7 @@ def test_the_source_is_counted_as_it_is_listed(
         == {"train": 1224, "val": 136}
     )
     assert len({*listed["train"].ids, *listed["val"].ids}) == 1360
-    assert "path" in sources.data_slice(data)
+    assert sources.SOURCES["flowers"].files(data) == {"": tmp_path / "flowers"}
 
 
 @pytest.mark.parametrize("extended", ["An attack"], indirect=True)

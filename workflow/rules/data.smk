@@ -1,7 +1,22 @@
+from functools import cache
+from pathlib import Path
+
+from perturbflow.data.fingerprint import source_fingerprint
+
+DATA_FILES = {split: f"{RESULTS}/data/{split}.h5" for split in SPLITS}
+
+
+@cache
+def fingerprint_of_source():
+    """What the data are made from, see perturbflow/data/fingerprint.py; where pictures have moved it reads them."""
+    files = {split: Path(file) for split, file in DATA_FILES.items()}
+    return source_fingerprint(config["data"], config["seed"], code("data.py"), files)
+
+
 rule data:
     output:
-        train=f"{RESULTS}/data/train.h5",
-        val=f"{RESULTS}/data/val.h5",
+        **DATA_FILES,
+        left_out=f"{RESULTS}/data/left_out.csv",
     log:
         f"{RESULTS}/logs/data.log",
     conda:
@@ -14,5 +29,7 @@ rule data:
         data=data_slice(config["data"]),
         seed=config["seed"],
         code=code("data.py"),
+        # A function: other jobs need no look at the source.
+        source_fingerprint=lambda wildcards: fingerprint_of_source(),
     script:
         "../scripts/data.py"

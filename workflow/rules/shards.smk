@@ -19,8 +19,9 @@ wildcard_constraints:
 @cache
 def number_of_images(split):
     """Images of a split, also where the data are still to be made."""
-    made_from = {"data": data_slice(config["data"]), "seed": config["seed"]}
-    return count_images(f"{RESULTS}/data/{split}.h5", made_from, config["data"], config["seed"], split)
+    # In a job's own process data that are there are those of the run.
+    fingerprint = fingerprint_of_source() if workflow.is_main_process else None
+    return count_images(DATA_FILES[split], fingerprint, config["data"], config["seed"], split)
 
 
 def shards(folder, split, params, wildcards):

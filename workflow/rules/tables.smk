@@ -166,6 +166,7 @@ rule warnings:
     input:
         accuracy=clean_accuracy(config["classifiers"]),
         attacks=f"{RESULTS}/tables/attacks.csv",
+        left_out=f"{RESULTS}/data/left_out.csv",
         distances=files_of_sets("distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS),
     output:
         f"{RESULTS}/warnings.csv",

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
-from perturbflow.data import sources
+from perturbflow.data import tiny_imagenet
 from perturbflow.data.image_list import ImageList
 from perturbflow.data.sources import SOURCES, ClassSizes, Source, data_slice, list_splits
 from perturbflow.data.tree import Tree
@@ -28,7 +27,7 @@ def stripes(data: dict[str, Any], seed: int) -> dict[str, ImageList]:
     def images(n_per_class: int) -> ImageList:
         ids = [f"{label}/{number}" for label in range(N_CLASSES) for number in range(n_per_class)]
         labels = np.repeat(np.arange(N_CLASSES), n_per_class)
-        return ImageList(data["path"], ids, labels, ["a", "b", "c"], lambda name: Image.new("RGB", (8, 8)))
+        return ImageList(data["path"], ids, labels, ["a", "b", "c"], lambda name: b"P5 1 1 255\n0")
 
     return {"train": images(N_TRAIN), "val": images(N_VAL)}
 
@@ -48,29 +47,23 @@ def test_a_new_source_is_counted_by_what_it_says(study: dict[str, Any], tmp_path
     listed = {split: len(images.ids) for split, images in list_splits(data, 0).items()}
     assert source_images(data) == listed == COUNTS
     for split, n_images in COUNTS.items():
-        assert count_images(tmp_path / f"{split}.h5", {}, data, 0, split) == n_images
+        assert count_images(tmp_path / f"{split}.h5", "1a.2b", data, 0, split) == n_images
     fewer = {**data, "classes": 2, "images_per_class": {"train": 3, "val": None}}
     assert source_images(fewer) == {"train": 6, "val": 4}
-    assert [count_images(tmp_path / "none.h5", {}, fewer, 0, split) for split in ("train", "val")] == [6, 4]
+    assert [count_images(tmp_path / "none.h5", "1a.2b", fewer, 0, split) for split in ("train", "val")] == [6, 4]
 
 
-def test_where_a_new_source_lies_is_part_of_the_study(study: dict[str, Any]) -> None:
-    assert data_slice(study["data"])["path"] == "my/stripes"
-    assert "download" not in data_slice(study["data"])
+def test_where_a_new_source_lies_is_no_part_of_the_study_but_its_files_are(study: dict[str, Any]) -> None:
+    assert not {"path", "download"} & {*data_slice(study["data"])}
+    assert SOURCES["stripes"].files(study["data"]) == {"": Path("my/stripes")}
 
 
 def test_a_new_source_asks_for_no_time_to_download(study: dict[str, Any]) -> None:
     assert job_of("data", {}, study, None).seconds(threads=1) < START_SECONDS + 10
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_where_a_source_lies_matters_where_the_images_come_from_there_alone(source: str) -> None:
-    data = {"source": source, "path": "here", "download": True, "classes": None}
-    assert ("path" in data_slice(data)) == (source == "image-folder")
-
-
 def test_the_sizes_that_are_known_beforehand_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "open_tree", lambda path: whole_tiny_imagenet())
+    monkeypatch.setattr(tiny_imagenet, "open_tree", lambda path: whole_tiny_imagenet())
     data = {"path": ".", "download": False}
     for name in ("tiny-imagenet", "digits"):
         sizes = SOURCES[name].class_sizes(data)
@@ -91,7 +84,8 @@ def whole_tiny_imagenet() -> Tree:
         "val/val_annotations.txt": "".join(f"{image}\t{name}\t0\n" for image, name in val.items()),
     }
     files = [*texts, *train, *(f"val/images/{image}" for image in val)]
-    return Tree("it", files, [f"train/{name}" for name in names], lambda file: texts[file].encode())
+    folders = ["train", "val", *(f"train/{name}" for name in names)]
+    return Tree("it", files, folders, lambda file: texts[file].encode())
 
 
 def test_only_what_downloads_asks_for_time_to_download() -> None:
@@ -101,7 +95,7 @@ def test_only_what_downloads_asks_for_time_to_download() -> None:
         return job_of("data", {}, {**config, "data": {**config["data"], **data}}, None).seconds(threads=8)
 
     longer = seconds(download=True) - seconds(download=False)
-    assert longer == pytest.approx(sources.TINY_IMAGENET.size / 0.4e6)
+    assert longer == pytest.approx(tiny_imagenet.TINY_IMAGENET.size / 0.4e6)
     assert seconds(source="digits", path=None, download=True) == seconds(source="digits", path=None, download=False)
 
 

@@ -1,6 +1,5 @@
 """How many images and shards there will be, and that a set in shards is the set made whole."""
 
-import json
 from pathlib import Path
 
 import h5py
@@ -13,6 +12,7 @@ from perturbflow.attacks.adversarial_set import AttackJob, attack_to_file
 from perturbflow.attacks.foolbox_attack import FoolboxAttack
 from perturbflow.attacks.foolbox_options import foolbox_attack
 from perturbflow.attacks.gradient_sign import own_attack
+from perturbflow.data.image_list import DataError
 from perturbflow.data.sources import list_splits
 from perturbflow.denoisers.denoised_set import denoise_to_file
 from perturbflow.files.images import DataSplit, open_images
@@ -37,10 +37,9 @@ def test_the_rows_of_all_shards_are_all_rows(n_images, per_shard):
 DATA = {"source": "digits", "path": None, "classes": None, "images_per_class": {"train": None, "val": None}}
 
 
-def counted(tmp_path, made_from=None, **data):
-    data = DATA | data
+def counted(tmp_path, source_fingerprint="1a.2b", **data):
     return {
-        split: count_images(tmp_path / f"{split}.h5", made_from or {"data": data}, data, 0, split)
+        split: count_images(tmp_path / f"{split}.h5", source_fingerprint, DATA | data, 0, split)
         for split in ("train", "val")
     }
 
@@ -78,17 +77,26 @@ def test_what_the_config_says_needs_no_source(tmp_path):
 
 
 def test_data_that_are_there_are_counted_in_their_files(tmp_path):
-    made_from = {"data": {"source": "image-folder"}, "seed": 0}
     for split, n_images in {"train": 7, "val": 4}.items():
-        write_data(tmp_path / f"{split}.h5", n_images, {"config": json.dumps(made_from)})
+        write_data(tmp_path / f"{split}.h5", n_images, {"source_fingerprint": "1a.2b"})
     nowhere = {"source": "image-folder", "path": str(tmp_path / "nowhere")}
-    assert counted(tmp_path, made_from, **nowhere) == {"train": 7, "val": 4}
+    assert counted(tmp_path, "1a.2b", **nowhere) == {"train": 7, "val": 4}
+    assert counted(tmp_path, None, **nowhere) == {"train": 7, "val": 4}
 
 
 def test_data_that_are_stale_are_not_counted(tmp_path):
-    write_data(tmp_path / "train.h5", 7, {"config": json.dumps({"data": {}, "seed": 1})})
+    write_data(tmp_path / "train.h5", 7, {"source_fingerprint": "1a.0c"})
     write_data(tmp_path / "val.h5", 7, {})  # somebody's own: Snakemake does not make it anew
-    assert counted(tmp_path, {"data": {}, "seed": 0}, **folder(tmp_path / "images", 3)) == {"train": 6, "val": 7}
+    assert counted(tmp_path, "1a.2b", **folder(tmp_path / "images", 3)) == {"train": 6, "val": 7}
+
+
+def test_what_is_left_out_is_known_once_there_are_data(tmp_path):
+    source = {"on_error": "skip", **folder(tmp_path / "images", 3)}
+    with pytest.raises(DataError, match=r"data\.on_error: skip: .* by asking for .*train\.h5; then run again"):
+        counted(tmp_path, **source)
+    for split, n_images in {"train": 5, "val": 2}.items():
+        write_data(tmp_path / f"{split}.h5", n_images, {"source_fingerprint": "1a.2b"})
+    assert counted(tmp_path, **source) == {"train": 5, "val": 2}
 
 
 def test_a_data_file_that_holds_no_images_is_named(tmp_path):
