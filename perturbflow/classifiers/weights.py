@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 _AVERAGED = re.compile(r"(?<![a-z])(ema|swa|avg|averaged?)(?![a-z])", re.IGNORECASE)
 """How the weights are called that are averaged over a training."""
 
-_BESIDE = re.compile(r"(\w*_)?(loss|losses|criterion|criteria|metrics?|aux\w*)[_\d]*\.", re.IGNORECASE)
+_BESIDE = re.compile(r"(\w*_)?(loss(es)?|criteri(on|a)|metrics?|aux[a-z]*)(_\w+|\d*)\.", re.IGNORECASE)
 """How the names begin of what a training has beside the network: losses, metrics, heads of their own."""
 
 
@@ -266,8 +266,8 @@ def _tensors(count: int, state: Mapping[str, Tensor]) -> str:
 
 
 def _kind(tensor: Tensor) -> str:
-    kind = "" if tensor.is_floating_point() else f"{str(tensor.dtype).removeprefix('torch.')} "
-    return f"{kind}({', '.join(map(str, tensor.shape))})"
+    kind = "" if tensor.is_floating_point() else f" {str(tensor.dtype).removeprefix('torch.')}"
+    return f"({', '.join(map(str, tensor.shape))}){kind}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -231,7 +231,7 @@ ONNX = b"\x08\x0a\x12\x07pytorch\x1a\x052.1.0" + bytes(40)
 )
 def test_another_file_is_refused_with_what_it_is(tmp_path, write, expected):
     write(tmp_path / "file.pth")
-    with pytest.raises(ValueError, match=f"weights: .*file.pth cannot be read as a file of weights.*{expected}"):
+    with pytest.raises(ValueError, match=f"(?s)weights: .*file.pth cannot be read as a file of weights.*{expected}"):
         read_weights(tmp_path / "file.pth")
 
 
