@@ -91,9 +91,10 @@ def _timm_network(
     architecture: str, n_classes: int, input_size: int, weights: str, options: Mapping[str, Any]
 ) -> nn.Module:
     """A network of timm; made for `input_size` where it would otherwise be fixed at another size."""
-    config = timm_config(architecture, weights)
+    timm_config(architecture, weights)
     build = partial(timm.create_model, architecture, pretrained=weights == "imagenet", num_classes=n_classes)
-    if config and config.fixed_input_size and "img_size" not in options:
+    is_fixed = "img_size" in resolve_model_input_args(architecture, {"img_size": input_size})
+    if is_fixed and "img_size" not in options:
         try:
             return make(architecture, partial(build, img_size=input_size), options)
         except ValueError:  # not every network of a fixed size can be given another one
