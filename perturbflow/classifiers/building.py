@@ -190,10 +190,11 @@ def _timm_network(
     architecture: str, n_classes: int, input_size: int | None, weights: str, options: Mapping[str, Any], load: bool
 ) -> nn.Module:
     """A network of timm; made for `input_size`, where one is given and it would otherwise be fixed at another size."""
-    config = timm_config(architecture, weights)
+    timm_config(architecture, weights)
     is_pretrained = weights == "imagenet" and load
     build = partial(timm.create_model, architecture, pretrained=is_pretrained, num_classes=n_classes)
-    if input_size and config and config.fixed_input_size and "img_size" not in options:
+    is_fixed = bool(input_size) and "img_size" in resolve_model_input_args(architecture, {"img_size": input_size})
+    if is_fixed and "img_size" not in options:
         try:
             return make(architecture, partial(build, img_size=input_size), options)
         except ValueError:  # not every network of a fixed size can be given another one

@@ -6,7 +6,7 @@ import argparse
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ _OTHER_KINDS = (
 """How files begin that are no weights for PyTorch: what they are, and what to do."""
 
 _MERGE = (
-    'save_file({{name: tensor for file in Path("{folder}").glob("*.safetensors") for name, tensor in '
-    'load_file(file).items()}}, "whole.safetensors"), both from safetensors.torch'
+    'torch.save({{name: tensor for file in Path("{folder}").glob("*-of-*") for name, tensor in '
+    'read_weights(file).items()}}, "whole.pth"), read_weights from perturbflow.classifiers.weight_files'
 )
 _FOLDERS = {
     ".metadata": "is sharded over processes; write it into one file: "
@@ -49,6 +49,10 @@ _FOLDERS = {
 _LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
 """With it files of PyTorch before 1.6 begin, after two bytes."""
 
+_IS_SHARDED = (
+    "its tensors are sharded over processes; save them whole, as get_model_state_dict of "
+    "torch.distributed.checkpoint.state_dict gives them with StateDictOptions(full_state_dict=True, cpu_offload=True)"
+)
 _SHARDED = re.compile(r"torch\.distributed|DTensor|ShardedTensor")
 _NETWORK = re.compile(r"torch\.nn\.modules\.(?!loss\b)|torch\.fx\.|torchvision\.models\.|timm\.(models|layers)\.")
 
@@ -67,25 +71,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
         start = file.read(1024)
     try:
-        content = load_file(path) if _is_safetensors(start) else _load_tensors(path, start)
-    except ValueError:
-        raise
+        if kind := _other_kind(path, start):
+            raise ValueError(f"it is {kind}")
+        return _named_tensors(load_file(path) if _is_safetensors(start) else _load(path))
     except pickle.UnpicklingError as error:
-        raise ValueError(_needs_code(path, error)) from error
+        raise ValueError(f"weights: {path} cannot be read as a file of weights: {_needs_code(path, error)}") from error
+    except ValueError as error:
+        raise ValueError(f"weights: {path} cannot be read as a file of weights: {error}") from error
     except Exception as error:  # of many kinds: whatever the formats' readers raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"weights: {path} cannot be read as a file of weights; it may be cut off, fetch it again: {reason}"
         ) from error
-    tensors = dict(_tensors(content))
-    if not tensors:
-        optimizer = any(_is_of_optimizer(one) for one in [content, *_values(content)])
-        held = f"only {', '.join(map(str, list(content)[:5]))}" if isinstance(content, Mapping) and content else ""
-        raise ValueError(
-            f"weights: {path} cannot be read as a file of weights: it holds "
-            f"{'the state of an optimizer and no weights' if optimizer else held or type(content).__name__}"
-        )
-    return tensors
 
 
 def _no_file(path: Path) -> Exception:
@@ -104,18 +101,18 @@ def _is_safetensors(start: bytes) -> bool:
     return start[8:9] == b"{" and not start.lstrip().startswith(b"{")
 
 
-def _load_tensors(path: Path, start: bytes) -> Any:
-    """What torch.save wrote. Raises ValueError for a file of another kind, and whatever torch raises."""
-    if kind := _other_kind(path, start):
-        raise ValueError(f"weights: {path} cannot be read as a file of weights: it is {kind}")
-    packed = zipfile.is_zipfile(path)
-    with torch.serialization.safe_globals([argparse.Namespace, *_numpy_values()]):
-        # Files of PyTorch before 1.6 have no tensors that could stay in the file.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
+def _load(path: Path) -> Any:
+    """What torch.save wrote. Raises whatever torch raises."""
+    with torch.serialization.safe_globals(_harmless()):
+        # Tensors of files that are no zip archives, of PyTorch before 1.6, cannot stay in the file.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
-def _numpy_values() -> list[Any]:
-    """What scalars and arrays of NumPy are pickled by, under the names that it has and had. Not arrays of objects."""
+def _harmless() -> list[Any]:
+    """What may stand beside tensors: the arguments of a script, and numbers and arrays of NumPy, but not of objects.
+
+    NumPy pickles them by two functions, which it has under one name and had under another.
+    """
     scalar, array = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
     functions = [
         (function, f"numpy.{core}.multiarray.{name}")
@@ -123,17 +120,21 @@ def _numpy_values() -> list[Any]:
         for function, name in ((scalar, "scalar"), (array, "_reconstruct"))
     ]
     kinds = {type(np.dtype(code)) for code in np.typecodes["All"] if code not in "OV"}
-    return [*functions, np.ndarray, np.dtype, *kinds]
+    return [argparse.Namespace, *functions, np.ndarray, np.dtype, *kinds]
 
 
 def _other_kind(path: Path, start: bytes) -> str | None:
-    """What a file is that is not torch.save's, and what to do with it."""
+    """What a file is that is neither torch.save's nor of safetensors, and what to do with it."""
+    if _is_safetensors(start):
+        return None
     if start.startswith(b"PK"):
         return _other_archive(path)
     for pattern, kind, way_out in _OTHER_KINDS:
         if re.match(pattern, start, re.DOTALL):
             return f"{kind}; {way_out.format(merge=_MERGE.format(folder=path.parent))}"
-    if start[:1] == b"\x80" and _LEGACY_MAGIC not in start[:16]:
+    if start[:1] != b"\x80":
+        return "neither of torch.save nor of safetensors; name a file of weights"
+    if _LEGACY_MAGIC not in start[:16]:
         lines = _two_lines(f'state = pickle.load(open("{path}", "rb"))', "state", path)
         return f"pickled without torch.save, and reading it may run code; where you trust it, write\n{lines}"
     return None
@@ -164,25 +165,24 @@ def _other_archive(path: Path) -> str | None:
 def _needs_code(path: Path, error: Exception) -> str:
     """What to say of a file whose reading would take classes or functions that are not tensors'."""
     try:
-        needed = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        with torch.serialization.safe_globals(_harmless()):
+            needed = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # of any kind: only files of PyTorch 1.6 and later can be asked, and not every one
-        needed = re.findall(r"GLOBAL (\S+)", str(error))
-    allowed = {f"{kind.__module__}.{kind.__qualname__}" for kind in (argparse.Namespace, np.ndarray, np.dtype)}
-    needed = [name for name in needed if name not in allowed and "numpy.core." not in name] or needed
-    names = ", ".join(needed[:3]) + (f" and {len(needed) - 3} more" if len(needed) > 3 else "")
+        needed = []
+    needed = needed or [*re.findall(r"GLOBAL (\S+)", str(error)), *re.findall(r"got <class '(\S+)'>", str(error))]
     if any(map(_SHARDED.search, [*needed, str(error)])):
-        return (
-            f"weights: {path} cannot be read as a file of weights: its tensors are sharded over processes ({names}); "
-            "save them whole, as get_model_state_dict of torch.distributed.checkpoint.state_dict gives them with "
-            "StateDictOptions(full_state_dict=True, cpu_offload=True)"
-        )
-    is_network = any(map(_NETWORK.search, needed))
-    what = "it is a whole pickled network" if is_network else "there is more than tensors in it"
-    taken = "net.state_dict()" if is_network else 'net["state_dict"]'
+        return _IS_SHARDED
+    names = ", ".join(needed[:3]) + (f" and {len(needed) - 3} more" if len(needed) > 3 else "")
+    if any(map(_NETWORK.search, needed)):
+        what = "it is a whole pickled network, or holds one"
+        taken = "net.state_dict()"
+        aside = '; where it stands under a key, write net["model"].state_dict()'
+    else:
+        what, taken, aside = "there is more than tensors in it", 'net["state_dict"]', ""
     lines = _two_lines(f'net = torch.load("{path}", weights_only=False)', taken, path)
     return (
-        f"weights: {path} cannot be read as a file of weights: {what}, and reading {names or 'that'} may run code. "
-        f"Where you trust the file, turn it into weights in the environment that it comes from:\n{lines}"
+        f"{what}, and reading {names or 'that'} may run code. "
+        f"Where you trust the file, turn it into weights in the environment that it comes from{aside}:\n{lines}"
     )
 
 
@@ -190,21 +190,24 @@ def _two_lines(load: str, weights: str, path: Path) -> str:
     return f'    {load}\n    torch.save({weights}, "{path.stem}_weights.pth")'
 
 
-def _tensors(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors in mappings and lists of any depth."""
-    if isinstance(content, Tensor):
-        yield name, content.detach()
-    elif not _is_of_optimizer(content):
-        items = content.items() if isinstance(content, Mapping) else enumerate(_values(content))
-        for key, value in items:
-            yield from _tensors(value, f"{name}.{key}" if name else str(key))
-
-
-def _values(content: Any) -> list[Any]:
-    if isinstance(content, Mapping):
-        return list(content.values())
-    return list(content) if isinstance(content, list | tuple) else []
-
-
-def _is_of_optimizer(content: Any) -> bool:
-    return isinstance(content, Mapping) and "param_groups" in content
+def _named_tensors(content: Any) -> dict[str, Tensor]:
+    """The tensors in mappings and lists of any depth, but for optimizers'. Raises ValueError where there are none."""
+    named: dict[str, Tensor] = {}
+    of_optimizers = False
+    waiting = [("", content)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Tensor) and name:
+            if type(value) not in (Tensor, torch.nn.Parameter):
+                raise ValueError(_IS_SHARDED)
+            named[name] = value.detach()
+        elif isinstance(value, Mapping) and "param_groups" in value:
+            of_optimizers = True
+        elif isinstance(value, Mapping | list | tuple):
+            items = value.items() if isinstance(value, Mapping) else enumerate(value)
+            inner = [(f"{name}.{key}" if name else str(key), part) for key, part in items]
+            waiting.extend(reversed(inner))
+    if not named:
+        held = ", ".join(map(str, content)) if isinstance(content, Mapping) and content else type(content).__name__
+        raise ValueError(f"it holds no weights, only {'the state of an optimizer' if of_optimizers else held}")
+    return named

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,12 @@ from torch import Tensor, nn
 
 State = dict[str, Tensor]
 Renaming = Callable[[State], State]
+
+_COMPUTED = (
+    *("num_batches_tracked", "n_averaged", "total_ops", "total_params"),
+    *("relative_position_index", "relative_coords_table", "attn_mask"),
+)
+"""Tensors beside the weights that count or that the network computes: a file may lack them, or have more of them."""
 
 _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Attributes under which PyTorch's wrappers keep what they wrap: anywhere in a network."""
@@ -67,6 +73,11 @@ _TORCHVISION_TRANSFORMER = (
     (r"encoder\.ln\.", "norm."),
     (r"heads\.head\.", "head."),
 )
+
+
+def is_computed(name: str) -> bool:
+    """Whether a tensor of this name is no weight."""
+    return name.rpartition(".")[2] in _COMPUTED
 
 
 def renaming_of_timm(network: nn.Module) -> Renaming:
@@ -127,6 +138,11 @@ def translations(state: State, network: nn.Module, rename: Renaming) -> Iterator
             )
 
 
+def project_of(state: State) -> str | None:
+    """Whose names the tensors have, where that is known and is not timm."""
+    return next((naming.project for naming in _NAMINGS if _has_names_of(naming, _layers(state))), None)
+
+
 def _substituted(name: str) -> str:
     for pattern, replacement in _TORCHVISION_TRANSFORMER:
         name = re.sub(f"^{pattern}", replacement, name)
@@ -158,29 +174,32 @@ def _by_order(state: State, own: Mapping[str, Tensor], naming: _Naming) -> State
         return [int(part) if part.isdecimal() else rank[part] for part in path.split(".")]
 
     theirs, ours = _layers(state), _layers(own)
-    if len(theirs) != len(ours) or any(
-        not part.isdecimal() and part not in rank for path in theirs for part in path.split(".")
-    ):
+    if len(theirs) != len(ours) or not _has_names_of(naming, theirs):
         return None
     found: State = {}
+    *_, last = ours
     for path, (own_path, roles) in zip(sorted(theirs, key=place), ours.items(), strict=True):
-        for role, tensor in roles.items():
-            if "num_batches" in role and role not in theirs[path]:
-                continue
-            there = theirs[path].get(role)
-            # A fully connected layer is a convolution of one pixel to some.
-            if there is None or [n for n in there.shape if n > 1] != [n for n in tensor.shape if n > 1]:
-                return None
-            found[f"{own_path}.{role}"] = there.reshape(tensor.shape)
-        if theirs[path].keys() - roles.keys():
+        if theirs[path].keys() != roles.keys():
             return None
+        for role, tensor in theirs[path].items():
+            # To some a fully connected layer is a convolution, of one pixel.
+            if [size for size in tensor.shape if size > 1] == [size for size in roles[role].shape if size > 1]:
+                tensor = tensor.reshape(roles[role].shape)
+            elif own_path != last:
+                return None
+            found[f"{own_path}.{role}"] = tensor
     return found
 
 
+def _has_names_of(naming: _Naming, paths: Iterable[str]) -> bool:
+    return all(part.isdecimal() or part in naming.names for path in paths for part in path.split("."))
+
+
 def _layers(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The tensors of each layer, by their name in it."""
+    """The weights of each layer, by their name in it."""
     layers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in state.items():
         path, _, role = name.rpartition(".")
-        layers.setdefault(path, {})[_ROLES.get(role, role)] = tensor
+        if not is_computed(name):
+            layers.setdefault(path, {})[_ROLES.get(role, role)] = tensor
     return layers

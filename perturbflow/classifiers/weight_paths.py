@@ -32,11 +32,12 @@ def resolve_weights(weights: str) -> Path | None:
         )
     file = next((file for folder in folders if path and (file := folder / path).is_file()), None)
     if file is None:
-        present = sorted(f.relative_to(folder).as_posix() for folder in folders for f in folder.rglob("*.*"))
-        near = difflib.get_close_matches(path, present, n=5, cutoff=0.4) or [*_likely_weights(present), *present]
+        found = sorted(f.relative_to(folder).as_posix() for folder in folders for f in folder.rglob("[!.]*.*"))
+        files = [one for one in found if not one.endswith((".py", ".pyc", ".pyi"))]
+        near = [*difflib.get_close_matches(path, files, n=5, cutoff=0.4), *filter(_is_likely, files), *files]
         raise FileNotFoundError(
-            f"weights: {weights}: the package {name} has no file {path or 'without a name'}; "
-            f"the nearest are {', '.join(near[:5]) or 'none'}"
+            f"weights: {weights}: the package {name} has no such file; the form is package:name/path/in/package; "
+            f"the nearest are {', '.join([*dict.fromkeys(near)][:5]) or 'none'}"
         )
     return file
 
@@ -56,5 +57,5 @@ def _folders_of_package(name: str) -> list[Path]:
     return sorted(folder for folder in tops if folder.suffix not in (".dist-info", ".egg-info"))
 
 
-def _likely_weights(files: list[str]) -> list[str]:
-    return [file for file in files if file.endswith((".pth", ".pt", ".safetensors", ".bin", ".ckpt"))]
+def _is_likely(file: str) -> bool:
+    return file.endswith((".pth", ".pt", ".safetensors", ".bin", ".ckpt"))

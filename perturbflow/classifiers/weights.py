@@ -14,21 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from perturbflow.classifiers.weight_files import read_weights
-from perturbflow.classifiers.weight_names import Renaming, State, translations
+from perturbflow.classifiers.weight_names import Renaming, State, is_computed, project_of, translations
 
 logger = logging.getLogger(__name__)
-
-_COUNTER = "num_batches_tracked"
-"""Of batch normalisation. It only counts, and files older than PyTorch 0.4.1 lack it."""
 
 _AVERAGED = re.compile(r"(?<![a-z])(ema|swa|avg|averaged?)(?![a-z])", re.IGNORECASE)
 """How the weights are called that are averaged over a training."""
 
-_FOREIGN = re.compile(
-    r"(.*\.)?(total_ops|total_params|n_averaged)$|(\w*_)?(loss|losses|criterion|criteria|metrics?|aux\w*)[_\d]*\.",
-    re.IGNORECASE,
-)
-"""What stands among weights and is no part of the network: counters of profilers, losses and their heads, metrics."""
+_BESIDE = re.compile(r"(\w*_)?(loss(es)?|criteri(on|a)|metrics?|aux[a-z]*)(_\w+|\d*)\.", re.IGNORECASE)
+"""How the names begin of what a training has beside the network: losses, metrics, heads of their own."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +84,9 @@ def fit_weights(network: nn.Module, state: State, path: Path, rename: Renaming) 
     the likely cause, and where several different networks in the file fit.
     """
     own, heads = network.state_dict(), tuple(f"{head}." for head in _heads(network))
+    n_weights = sum(not is_computed(name) for name in own)
     attempts = []
-    for root in _roots([*state], at_least=min(len([name for name in own if _COUNTER not in name]), len(state)) / 2):
+    for root in _roots([*state], at_least=min(n_weights, len(state)) / 2):
         part = {name.removeprefix(root): tensor for name, tensor in state.items() if name.startswith(root)}
         try:
             for candidate, note in translations(part, network, rename):
@@ -102,11 +97,12 @@ def fit_weights(network: nn.Module, state: State, path: Path, rename: Renaming) 
             raise ValueError(f"weights: {path} {error}") from error
     fits = _different([attempt for attempt in attempts if not attempt.misfit])
     if not fits:
-        raise ValueError(_misfit(path, state, own, heads, min(attempts, key=lambda attempt: len(attempt.misfit))))
+        closest = max(attempts, key=lambda attempt: (len(own.keys() & attempt.state.keys()), -len(attempt.misfit)))
+        raise ValueError(_misfit(path, state, own, heads, closest))
     taken, notes = _chosen(fits, path)
     roots = tuple(fit.root for fit in fits)
     left_out = [name for name in state if not name.startswith(roots)]
-    left_out += [f"{taken.root}{name}" for name in taken.state if _is_foreign(name, own)]
+    left_out += [f"{taken.root}{name}" for name in taken.state if _is_beside(name, own)]
     if left_out:
         notes.append(f"left out, as no part of the network: {_some(left_out)}")
     return Fit(
@@ -139,7 +135,7 @@ def _roots(names: Sequence[str], at_least: float) -> list[str]:
 
 def _attempt(root: str, state: State, note: str, own: Mapping[str, Tensor], heads: tuple[str, ...]) -> _Attempt:
     unfit = [name for name in {**own, **state} if not _agree(own.get(name), state.get(name))]
-    unfit = [name for name in unfit if _COUNTER not in name and not _is_foreign(name, own)]
+    unfit = [name for name in unfit if not is_computed(name) and not _is_beside(name, own)]
     misfit = tuple(name for name in unfit if not name.startswith(heads))
     head_unfilled = tuple(name for name in own if name.startswith(heads)) if len(misfit) < len(unfit) else ()
     return _Attempt(root, state, note, misfit, head_unfilled)
@@ -155,9 +151,9 @@ def _agree(one: Tensor | None, other: Tensor | None) -> bool:
     )
 
 
-def _is_foreign(name: str, own: Mapping[str, Tensor]) -> bool:
+def _is_beside(name: str, own: Mapping[str, Tensor]) -> bool:
     top = name.partition(".")[0]
-    return bool(_FOREIGN.match(name)) and not any(other.partition(".")[0] == top for other in own)
+    return bool(_BESIDE.match(name)) and not any(other.partition(".")[0] == top for other in own)
 
 
 def _different(fits: Sequence[_Attempt]) -> list[_Attempt]:
@@ -217,12 +213,13 @@ def _misfit(path: Path, file: State, own: Mapping[str, Tensor], heads: tuple[str
     both = [name for name in misfit if name in own and name in state]
     lacking = [name for name in misfit if name not in state]
     left_over = [name for name in misfit if name not in own]
+    some_fit = bool(own.keys() & state.keys())
     told = [
         f"weights: {path} does not fit the network at {_some(misfit)}",
         f"the file has {_tensors(len(file), file)}",
         f"the network wants {_tensors(len(own), own)}",
-        *([f"the file lacks {_some(lacking)}"] if lacking and both + left_over else []),
-        *([f"the network has no {_some(left_over)}"] if left_over and len(left_over) < len(state) else []),
+        *([f"the file lacks {_some(lacking)}"] if lacking and some_fit else []),
+        *([f"the network has no {_some(left_over)}"] if left_over and some_fit else []),
         *([f"{both[0]} is {_kind(state[both[0]])} there and {_kind(own[both[0]])} here"] if both else []),
         f"likely {_cause(state, own, heads, both, lacking, left_over)}",
     ]
@@ -244,6 +241,8 @@ def _cause(
     if not common:
         if Counter(tuple(tensor.shape) for tensor in state.values()) == Counter(tuple(t.shape) for t in own.values()):
             return "it is this network under other names, which have to be translated into its own: all shapes agree"
+        if project := project_of(state):
+            return f"it is of another architecture or size: the names are {project}'s, the layers not this network's"
         return "it is of another architecture, or another implementation of this one with names of its own"
     if all(name.startswith(heads) for name in state):
         return "it holds the last layer alone"
@@ -267,8 +266,8 @@ def _tensors(count: int, state: Mapping[str, Tensor]) -> str:
 
 
 def _kind(tensor: Tensor) -> str:
-    kind = "" if tensor.is_floating_point() else f"{str(tensor.dtype).removeprefix('torch.')} "
-    return f"{kind}({', '.join(map(str, tensor.shape))})"
+    kind = "" if tensor.is_floating_point() else f" {str(tensor.dtype).removeprefix('torch.')}"
+    return f"({', '.join(map(str, tensor.shape))}){kind}"
 
 
 def _some(names: Sequence[str]) -> str:

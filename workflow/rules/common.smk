@@ -16,6 +16,7 @@ from perturbflow.vocabulary import RAW, set_colors
 # Tables and figures get the labels. They are taken out of the config, so that no other rule can depend on them.
 LABELS = take_labels(config)
 RESULTS = f"results/{config['run']}"
+FOLDER = "local-dir:"  # how timm's names of networks begin whose config and weights lie in a folder
 CLASSIFIERS = config["measure"]["classifiers"]  # the measured ones; config["classifiers"] holds all
 SETS = list(config["adversarial_sets"])
 DENOISERS = list(config["denoisers"])
@@ -42,7 +43,9 @@ def code_with(script, module):
 
 
 def code_of_network(script, architecture):
-    """As `code`, with the file of a network of the user's own, which is named by its import path."""
+    """As `code`, with what describes a network of the user's own: the file of its module, or those of timm's folder."""
+    if architecture.startswith(FOLDER):
+        return {**code(script), **digests(sorted(Path(architecture.removeprefix(FOLDER)).glob("*.*")))}
     file = source_file(architecture) if is_import_path(architecture) else None
     return {**code(script), **({os.path.relpath(file): digest(file)} if file else {})}
 

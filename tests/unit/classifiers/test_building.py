@@ -4,6 +4,7 @@ import re
 import pytest
 import timm
 import torch
+from timm.models import save_for_hf
 
 from perturbflow.attacks.gradient_sign import ATTACKS
 from perturbflow.classifiers import building
@@ -115,6 +116,25 @@ def test_imagenet_weights_of_any_network_are_asked_of_timm(monkeypatch):
     assert asked == [("test_resnet", True), ("test_resnet.r160_in1k", True), ("test_vit", False)]
     with pytest.raises(ValueError, match=r"^weights: timm has no weights for cs3darknet_s; give a file or none"):
         build_classifier("cs3darknet_s", 5, 32, weights="imagenet")
+
+
+def test_a_network_of_a_folder_has_its_architecture_and_weights(tmp_path):
+    torch.manual_seed(3)
+    saved = timm.create_model("test_vit", num_classes=7, img_size=64)
+    save_for_hf(saved, str(tmp_path), safe_serialization=True)
+    ours = build_classifier(f"local-dir:{tmp_path}", 7, 64, weights="imagenet").network
+    assert all(torch.equal(ours.state_dict()[name], tensor) for name, tensor in saved.state_dict().items())
+    smaller = build_classifier(f"local-dir:{tmp_path}", 5, 32).network  # a network of a fixed size
+    assert smaller.pos_embed.shape != saved.pos_embed.shape
+    assert smaller.num_classes == 5
+
+
+def test_a_network_that_no_folder_or_hub_has_is_told(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=f"architecture: local-dir:{tmp_path} cannot be had: .*config.json"):
+        build_classifier(f"local-dir:{tmp_path}", 7)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="architecture: hf-hub:nobody/nothing cannot be had: "):
+        build_classifier("hf-hub:nobody/nothing", 7)
 
 
 def test_a_failed_download_is_told_as_such(monkeypatch):

@@ -157,6 +157,7 @@ def test_what_is_right_passes(own):
             "off_meta": classifier("own:OffMeta"),
             "of_registry": classifier("resnet18", taps=["layer1", "fc"], options={"width": 0.25}),
             "imagenet": classifier("resnet26", weights="imagenet"),
+            "hub": classifier("hf-hub:org/name", weights="imagenet"),
         },
         denoisers={"blur": {"architecture": "own:Blur", "options": {"size": 5}}},
         adversarial_sets={
@@ -176,6 +177,7 @@ def test_what_is_right_passes(own):
             "architecture: convnext_ato is known neither here nor to timm; the nearest are convnext_atto",
         ),
         ({"architecture": "own:Nets"}, "architecture: own:Nets: own has no Nets; did you mean Net?"),
+        ({"architecture": "local-dir:own"}, "architecture: local-dir:own cannot be had: FileNotFoundError"),
         ({"architecture": "owm:Net"}, "architecture: owm:Net: there is no module owm"),
         ({"architecture": "own:Failing"}, "architecture: own:Failing cannot be made: FileNotFoundError: no constants"),
         (

@@ -239,6 +239,7 @@ MISTAKES = [
     # choices and names
     ("classifiers.vgg19.architecture", "my net", "...architecture: 'my net' does not fit; The network. `resnet18`, "),
     ("classifiers.vgg19.architecture", "nets:", "...architecture: 'nets:' does not fit; "),
+    ("classifiers.vgg19.architecture", "hf-hub:", "...architecture: 'hf-hub:' does not fit; "),
     ("denoisers.unet.architecture", "unnet", "...architecture: 'unnet' does not fit; The network, one of `fusionnet` "),
     ("denoisers.unet.loss", "logit", "denoisers.unet.loss: 'logit' is not one of ...; did you mean 'logits'?"),
     ("denoisers.unet.precision", "float16", "...precision: 'float16' is not one of ...; did you mean 'bfloat16'?"),
@@ -457,6 +458,8 @@ def test_networks_and_attacks_from_elsewhere_are_left_to_the_deep_checks(config:
         {"architecture": "a.b:net", "weights": "none", "options": {"width": 8}, "taps": ["x"]},
     )
     put(config, "classifiers.timm", {"architecture": "convnext_atto", "taps": {"end of it": "head.fc"}})
+    put(config, "classifiers.hub", {"architecture": "hf-hub:timm/convnext_atto.d2_in1k", "weights": "imagenet"})
+    put(config, "classifiers.folder", {"architecture": "local-dir:../my nets/a.b", "weights": "imagenet"})
     put(config, "denoisers.own", {"architecture": "a.b:median", "options": {"size": 3}, "stages": []})
     pgd = {
         "attack": "LinfPGD",
