@@ -186,7 +186,7 @@ SOURCES = {
         image_folder,
         _folder_sizes,
         # Not what else lies there, which may be the study itself.
-        files=lambda data: {split: Path(data["path"]) / split for split in SPLITS},
+        files=lambda data: _folders_of_splits(Path(data["path"])),
     ),
     "digits": Source(
         digits,
@@ -195,6 +195,10 @@ SOURCES = {
         files=lambda data: {},
     ),
 }
+
+
+def _folders_of_splits(path: Path) -> dict[str, Path]:
+    return {split: path / split for split in SPLITS} if path.is_dir() else {"": path}
 
 
 def _find_tiny_imagenet(path: Path, may_download: bool) -> Path:
