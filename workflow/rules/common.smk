@@ -117,6 +117,18 @@ def script_of_set(adversarial_set):
     return "adversarial.py" if settings["attack"] in OWN_ATTACKS else "foolbox_adversarial.py"
 
 
+def batch_size_of_set(adversarial_set):
+    """The size of a batch, for an attack that makes something else of an image in another batch; else None."""
+    settings = config["adversarial_sets"][adversarial_set]
+    if settings["attack"] in OWN_ATTACKS:
+        return None
+    # Imported where there are attacks of Foolbox alone: it takes its time.
+    from perturbflow.attacks.foolbox_options import depends_on_batch, foolbox_attack
+
+    attack = foolbox_attack(settings["attack"], settings["options"])
+    return config["compute"]["batch_size"] if depends_on_batch(attack) else None
+
+
 def checkpoint_of_denoiser(adversarial_set):
     """Checkpoint of the denoiser that the attacker of a set knows, where it knows one."""
     denoiser = config["adversarial_sets"][adversarial_set]["denoiser"]
