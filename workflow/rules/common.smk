@@ -5,7 +5,7 @@ from pathlib import Path
 
 from perturbflow.data.sources import data_slice
 from perturbflow.planning.config import CONTROLS, OWN_ATTACKS, take_labels
-from perturbflow.machine.import_paths import source_file
+from perturbflow.machine.import_paths import REPOSITORY, source_file
 from perturbflow.planning.source_digest import digest, source_digests
 from perturbflow.planning.requests import job_of
 from perturbflow.vocabulary import RAW, set_colors
@@ -28,20 +28,19 @@ INTERVENED = config["interventions"]["adversarial_sets"]
 
 def code(script):
     """Digests of a script in workflow/scripts and of the package modules it imports, for a rule's `params`."""
-    root = Path(workflow.basedir)
-    return source_digests(root / "workflow/scripts" / script, root)
+    return source_digests(REPOSITORY / "workflow/scripts" / script, REPOSITORY)
 
 
 def code_with(script, module):
     """As `code`, with a module of the package that the script is given by its import path."""
-    root = Path(workflow.basedir)
-    return {**code(script), **source_digests(root / f"{module.replace('.', '/')}.py", root)}
+    return {**code(script), **source_digests(REPOSITORY / f"{module.replace('.', '/')}.py", REPOSITORY)}
 
 
 def code_of_network(script, architecture):
     """As `code`, with the file of a network of the user's own, which is named by its import path."""
     file = source_file(architecture) if ":" in architecture else None
-    return {**code(script), **({os.path.relpath(file): digest(file)} if file else {})}
+    # By its import path, as the same file may lie elsewhere.
+    return {**code(script), **({architecture: digest(file)} if file else {})}
 
 
 @cache
@@ -97,9 +96,12 @@ def minutes(rule):
 
 
 def weights_file(classifier):
-    """The checkpoint file that a classifier starts from, where the config names one; `digests` in place of its time."""
+    """The checkpoint file that a classifier starts from, where the config names one; `digests` in place of its time.
+
+    `local` keeps the prefix of a module from it.
+    """
     weights = config["classifiers"][classifier]["weights"]
-    return [] if weights in ("none", "imagenet") else ancient(weights)
+    return [] if weights in ("none", "imagenet") else ancient(local(weights))
 
 
 def checkpoint_of_role(adversarial_set, role):

@@ -20,7 +20,7 @@ wildcard_constraints:
 def number_of_images(split):
     """Images of a split, also where the data are still to be made."""
     made_from = {"data": data_slice(config["data"]), "seed": config["seed"]}
-    return count_images(f"{RESULTS}/data/{split}.h5", made_from, config["data"], config["seed"], split)
+    return count_images(rules.data.output.get(split), made_from, config["data"], config["seed"], split)
 
 
 def shards(folder, split, params, wildcards):
