@@ -55,7 +55,7 @@ lint: .venv/.installed-dev
 	snakefmt --check Snakefile workflow
 	lint-imports --no-cache --no-logo
 	mypy
-	snakemake --lint --configfile config/demo.yaml
+	snakemake --configfile config/demo.yaml --lint
 
 format: .venv/.installed-dev
 	ruff check --fix .

@@ -1,27 +1,34 @@
 import os
+from pathlib import Path
 
 from snakemake.utils import min_version
 
+from perturbflow.machine.import_paths import REPOSITORY
 from perturbflow.planning.checks import mistakes
 from perturbflow.planning.config import ConfigError, repeated_keys, resolve_config
 
 min_version("9.27")
 
+# Whether another workflow has this one as a module, which gives it the config.
+IS_MODULE = Path(workflow.main_snakefile).resolve() != REPOSITORY / "Snakefile"
 
 # Without this condition `--configfile mine.yaml` would be merged into the paper's study instead of replacing it.
 if not workflow.overwrite_configfiles:
 
-    configfile: f"{workflow.basedir}/config/config.yaml"
+    configfile: REPOSITORY / "config/config.yaml"
 
 
 # Jobs of their own process read this file again; what was checked is not checked once more.
-source = ", ".join(map(os.path.relpath, workflow.configfiles))
+source = ", ".join([f"module {__name__}"] * IS_MODULE + [*map(os.path.relpath, workflow.configfiles)])
+if not config:
+    raise WorkflowError(f"{source}: there is no config; write `config: config` in the module, or what holds the study")
 try:
     if workflow.is_main_process and (
         repeated := [text for file in workflow.configfiles for text in repeated_keys(file)]
     ):
         raise ConfigError("\n".join(repeated))
-    config.update(resolve_config(config, source))
+    # Another object: that of the outer workflow is its own, and is read again for the next `use rule`.
+    config = resolve_config(config, source)
     # A cluster's jobs run on other machines, whose devices are not known here.
     is_local = workflow.resource_settings.nodes is None
     if workflow.is_main_process and (found := mistakes(config, is_local)):
@@ -30,7 +37,22 @@ except ConfigError as error:
     raise WorkflowError(str(error))
 
 
-report: "workflow/report/workflow.rst"
+# The outer workflow has a report of its own.
+if not IS_MODULE:
+
+    report: "workflow/report/workflow.rst"
+
+
+localrules:
+    all,
+
+
+# The first rule is the default one; an outer workflow's own first rule stays its default.
+rule all:
+    input:
+        lambda _: expand(f"{RESULTS}/tables/{{table}}.{{extension}}", table=TABLES, extension=["csv", "md"]),
+        lambda _: expand(f"{RESULTS}/figures/{{figure}}.{{extension}}", figure=FIGURES, extension=["svg", "png"]),
+        lambda _: f"{RESULTS}/warnings.csv",
 
 
 include: "workflow/rules/common.smk"
@@ -44,23 +66,17 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 
 
-localrules:
-    all,
-
-
-rule all:
-    default_target: True
-    input:
-        expand(f"{RESULTS}/tables/{{table}}.{{extension}}", table=TABLES, extension=["csv", "md"]),
-        expand(f"{RESULTS}/figures/{{figure}}.{{extension}}", figure=FIGURES, extension=["svg", "png"]),
-        f"{RESULTS}/warnings.csv",
+# Where the study lies: a module may have a prefix, which stands in the paths of rules alone.
+STUDY = Path(rules.data.output.train).parents[1]
 
 
 onsuccess:
-    for line in warning_lines(f"{RESULTS}/warnings.csv"):
+    for line in warning_lines(STUDY / "warnings.csv"):
         print(line)
-    print(f"Tables: {RESULTS}/tables   Figures: {RESULTS}/figures")
+    folders = {"Tables": STUDY / "tables", "Figures": STUDY / "figures"}
+    if made := [f"{name}: {folder}" for name, folder in folders.items() if folder.is_dir()]:
+        print(*made, sep="   ")
 
 
 onerror:
-    print(f"Something failed; each job's log is under {RESULTS}/logs")
+    print(f"Something failed; each job's log is under {STUDY}/logs")

@@ -22,8 +22,8 @@ INTRODUCTION = """\
 <!-- Written by `make docs` from config/schema.yaml and perturbflow/vocabulary.py; edit these instead. -->
 
 A config file describes a whole study. `config/config.yaml` is the paper's, and runs by default;
-`snakemake --configfile mine.yaml` runs another one in its place, and `--config seed=1` changes a single top-level key.
-`config/demo.yaml` is a small one to start from.
+`snakemake --configfile mine.yaml --cores 8` runs another one in its place, and `--config seed=1` changes a single
+top-level key. `config/demo.yaml` is a small one to start from.
 
 A config is checked before anything runs. Every mistake is told with its path, and an unknown key or name with the
 nearest valid one. The keys marked as required must be there, all others may be left out. A change reruns what depends

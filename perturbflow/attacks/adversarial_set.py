@@ -24,6 +24,10 @@ from perturbflow.machine.prefetch import behind
 class Attack(Protocol):
     """What attacks: the stopping classifier decides over the success of what follows the attacker's gradient."""
 
+    @property
+    def batch_size(self) -> int | None:
+        """Images attacked at once; None is all."""
+
     def stream(
         self,
         attacker: nn.Module,
@@ -91,6 +95,7 @@ def attack_to_file(job: AttackJob, attack: Attack, networks: Mapping[str, nn.Mod
     attributes = artifact_attributes(
         {**job.settings, "seed": job.seed},
         class_names=json.dumps(split.class_names),
+        batch_size=json.dumps(attack.batch_size),
         **({"data_sha256": sha256(job.data)} if job.rows is None else {}),
         attacker_sha256=sha256(job.attacker),
         stopping_classifier_sha256=sha256(job.stopping_classifier),

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import foolbox
-import numpy as np
 import torch
 from foolbox.criteria import Misclassification
 from torch import Tensor, nn
@@ -26,15 +25,16 @@ from perturbflow.attacks.gradient_sign import (
     misclassified,
     require_evaluation_mode,
 )
+from perturbflow.attacks.random_numbers import NumbersOfImages, seed_others
 
 
 class FoolboxAttack:
     """An attack of Foolbox on images in 0..255, with results like those of the attacks of gradient_sign.py.
 
     attack: from `foolbox_attack`. epsilon: limit on the perturbation in the attack's own norm, in pixel values; None
-    asks for the smallest perturbation. batch_size: images attacked at once; random numbers are drawn batch by batch,
-    so that they depend on it. seed: of Foolbox's random numbers, 0..2**32 - 1. first_row: where the images are a part
-    of a data set, the row in it of the first one: whole batches then draw what they would draw in the whole.
+    asks for the smallest perturbation. batch_size: images attacked at once; it changes speed and memory, not results,
+    but for the attacks that `depends_on_batch` names. seed: of Foolbox's random numbers, 0..2**32 - 1. first_row: where
+    the images are a part of a data set, the row in it of the first one: an image draws what it would draw in the whole.
     early_stop: images that the stopping classifier gets wrong are left as they are; otherwise all are attacked.
     round_to_8_bits: the stopping classifier sees, and the attack gives back, each candidate rounded to whole pixel
     values; this may take a perturbation past epsilon by half a pixel value.
@@ -84,7 +84,6 @@ class FoolboxAttack:
         require_evaluation_mode(attacker, "attacked model")
         require_evaluation_mode(stopping_classifier, "stopping classifier")
         for start in range(0, len(images), self.batch_size):
-            seed_batch(self.seed, self.first_row + start)
             rows = slice(start, min(start + self.batch_size, len(images)))
             index = torch.arange(rows.start, rows.stop, device=device or images.device)
             clean, expected = batch_of(images[rows], index.device), labels[rows].to(index.device)
@@ -93,11 +92,21 @@ class FoolboxAttack:
                 already = misclassified(stopping_classifier, clean, expected)
             perturbed = clean.clone()
             if not bool(already.all()):
-                perturbed[~already] = self._perturb(attacker, stopping_classifier, clean[~already], expected[~already])
+                seed_others(self.seed, self.first_row + start)
+                perturbed[~already] = self._perturb(
+                    attacker, stopping_classifier, clean[~already], expected[~already], self.first_row + index[~already]
+                )
             succeeded = misclassified(stopping_classifier, perturbed, expected) & ~already
             yield FinishedImages(index, perturbed, torch.full_like(index, -1), succeeded, already)
 
-    def _perturb(self, attacker: nn.Module, stopping_classifier: nn.Module, clean: Tensor, labels: Tensor) -> Tensor:
+    def _perturb(
+        self,
+        attacker: nn.Module,
+        stopping_classifier: nn.Module,
+        clean: Tensor,
+        labels: Tensor,
+        rows_of_data: Tensor,
+    ) -> Tensor:
         """What is given back for (B, C, H, W) images that are to be attacked."""
         model = foolbox.PyTorchModel(
             _InDouble(attacker, clean.dtype, self.unit).eval(), bounds=(0, 255 / self.unit), device=clean.device
@@ -107,16 +116,18 @@ class FoolboxAttack:
         else:
             judge = _InDouble(stopping_classifier, clean.dtype, self.unit, self.round_to_8_bits)
         inputs = (clean.float() if isinstance(self.attack, SINGLE_PRECISION) else clean.double()) / self.unit
-        rows, starting_points = self._starting_points(model, judge, inputs, labels)
+        with NumbersOfImages(inputs, self.seed, rows_of_data.tolist(), stage=0):
+            rows, starting_points = self._starting_points(model, judge, inputs, labels)
         perturbed = clean.clone()
         if len(rows):
-            _, found, _ = self.attack(
-                model,
-                inputs[rows],
-                _criterion(labels[rows], judge),
-                epsilons=None if self.epsilon is None else self.epsilon / self.unit,
-                **starting_points,
-            )
+            with NumbersOfImages(inputs[rows], self.seed, rows_of_data[rows].tolist(), stage=1):
+                _, found, _ = self.attack(
+                    model,
+                    inputs[rows],
+                    _criterion(labels[rows], judge),
+                    epsilons=None if self.epsilon is None else self.epsilon / self.unit,
+                    **starting_points,
+                )
             perturbed[rows] = (self.unit * found).to(clean.dtype)
         # Where it fails an attack may divide by zero.
         failed = ~perturbed.isfinite().flatten(1).all(1)
@@ -145,13 +156,6 @@ class FoolboxAttack:
         points = start.run(model, inputs, criterion)
         rows = criterion(points, model(points)).nonzero().flatten()
         return rows, {"starting_points": points[rows]}
-
-
-def seed_batch(seed: int, row: int) -> None:
-    """Seed the random numbers of torch and NumPy for the batch that begins with a row of the data."""
-    number = int(np.random.SeedSequence([seed, row]).generate_state(1)[0])
-    torch.manual_seed(number)
-    np.random.seed(number)  # noqa: NPY002 - some of Foolbox's attacks draw from NumPy's global numbers
 
 
 class _InDouble(nn.Module):

@@ -116,6 +116,29 @@ def minimises(attack: Any) -> bool:
     return not isinstance(attack, FixedEpsilonAttack)
 
 
+def depends_on_batch(attack: Any) -> bool:
+    """Whether the other images of its batch change what an attack makes of an image, beyond rounding.
+
+    They do where one test over all images ends an attack, where lengths are taken over the whole batch, where images
+    take turns in drawing from NumPy's numbers, and where the attack starts from what such an attack finds.
+    """
+    match attack:
+        # They end a search where the summed loss of all images has stopped falling.
+        case attacks.L2CarliniWagnerAttack() | attacks.EADAttack() if attack.abort_early:
+            return True
+        # The first takes the norm of its noise over all images, the second draws in turns, the third projects all
+        # images as soon as one has left the ball, and in the fourth the steps grow with the number of images.
+        case (
+            attacks.HopSkipJumpAttack()
+            | attacks.PointwiseAttack()
+            | attacks.SparseL1DescentAttack()
+            | BrendelBethgeAttack()
+        ):
+            return True
+    start = starting_attack(attack)
+    return start is not None and depends_on_batch(start)
+
+
 def starting_attack(attack: Any) -> Any | None:
     """The attack that finds adversaries for another one to start from, as Foolbox chooses it; None without need."""
     if isinstance(attack, attacks.BoundaryAttack | attacks.HopSkipJumpAttack):

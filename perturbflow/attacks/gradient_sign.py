@@ -97,7 +97,7 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
 
     step: length of a step in each pixel, epsilon in the paper's equations, in the units of the bounds.
     max_steps: limit on the number of steps. early_stop: finish an image as soon as the stopping classifier errs.
-    batch_size: images worked on at once; None is all. It changes speed and memory, not results.
+    batch_size: images worked on at once; None is all. It changes speed, memory and the rounding of the networks.
     round_to_8_bits: the stopping classifier sees, and the attack gives back, each image of the walk rounded to whole
     pixel values. The walk itself and the gradient go on from the image that is not rounded.
 
@@ -153,7 +153,7 @@ class GradientSignAttack(FixedEpsilonAttack, ABC):
         self.round_to_8_bits = round_to_8_bits
 
     def gradient(self, attacker: Network, images: Tensor, labels: Tensor) -> Tensor:
-        """What leads the walk from images (B, C, H, W): like them, and for each image independent of its batch.
+        """What leads the walk from images (B, C, H, W): like them, for each image independent of its batch, not random.
 
         An override says `gradients_per_step`. Its passes judge no image; those of the stopping classifier come on top.
         """

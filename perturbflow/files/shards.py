@@ -13,8 +13,9 @@ import numpy as np
 from perturbflow.files.images import image_writer, open_images, open_whole, read_columns
 from perturbflow.files.whole import BadFileError, sha256
 
-# Attributes that say where a shard was made, not what it is: a set may be begun before an update and ended after it.
-MAY_DIFFER = ("versions", "git_commit")
+# Attributes that say how a shard was made, not what it is: a set may be begun before an update and ended after it.
+# Where the size of a batch changes what is made, it is a part of the shard's name.
+MAY_DIFFER = ("versions", "git_commit", "batch_size")
 BYTES_AT_ONCE = 2**26  # copied from shards
 
 
@@ -34,8 +35,8 @@ def join_shards(shards: Sequence[str | Path], path: str | Path, n_images: int, a
     The file has the bytes of one that was written at once, so that what is made of it has the same digests.
 
     shards: files with the same datasets, whose `index` runs in all from 0 to n_images - 1. attributes: of the new
-    file, beside those that all shards have. `versions` and `git_commit`, in which shards may differ, are the first
-    shard's; if they differ, `versions_of_shards` or `git_commit_of_shards` has them all, as JSON.
+    file, beside those that all shards have. Those of MAY_DIFFER are the first shard's; where they differ,
+    `<name>_of_shards` has them all, as JSON.
 
     Raises FileNotFoundError or BadFileError, naming the file, where a shard is missing, is not what follows the one
     before it, or was made from something else than the first.

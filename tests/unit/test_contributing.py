@@ -62,9 +62,9 @@ def test_the_source_is_counted_as_it_is_listed(
 def test_the_attack_is_counted_as_it_runs(extended: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "attacks", lambda: attacks(Path(extended.__file__)))
     for stopping, rounded in CASES:
-        settings = settings_of("smoothed_fgsm", stopping, rounded)
+        settings = settings_of("scale_invariant_fgsm", stopping, rounded)
         gradients, judged = passes.attack_passes(settings, N_IMAGES)
-        counted = passes_of_a_run(extended.ATTACKS["smoothed_fgsm"], settings)
+        counted = passes_of_a_run(extended.ATTACKS["scale_invariant_fgsm"], settings)
         assert (gradients.n_images, judged.n_images) == counted
         assert counted[0] == 3 * 4 * N_IMAGES
 

@@ -71,9 +71,9 @@ def study_of_what_is_new() -> dict[str, Any]:
     config["data"] |= {"source": "flowers", "path": "flowers", "images_per_class": {"train": 16, "val": 4}}
     wide = {"architecture": "wide_resnet50_2", "options": {"blocks": [1, 1, 1, 1]}, "training": {"max_epochs": 1}}
     config["classifiers"] = {"resnet18": config["classifiers"]["resnet18"], "wide": wide}
-    smoothed = {"attack": "smoothed_fgsm", "attacker": "resnet18", "stopping_classifier": "resnet18"}
-    config["adversarial_sets"] = {"smoothed": {**smoothed, "step": 8.0, "max_steps": 2}}
-    config["denoisers"]["unet"]["mix"] = {"smoothed": 1.0}
+    scaled = {"attack": "scale_invariant_fgsm", "attacker": "resnet18", "stopping_classifier": "resnet18"}
+    config["adversarial_sets"] = {"scaled": {**scaled, "step": 8.0, "max_steps": 2}}
+    config["denoisers"]["unet"]["mix"] = {"scaled": 1.0}
     config["measure"] |= {"classifiers": ["wide"], "images": 8, "metrics": ["normalized_euclidean", "largest_change"]}
     del config["interventions"]
     config["tables"] = {"table1": {"classifier": "wide", "denoiser": "unet"}}
@@ -92,16 +92,16 @@ def test_what_the_page_adds_is_there(tmp_path: Path) -> None:
     study.snakemake(*tables, figure)
 
     results = study.folder / "results/tiny"
-    with h5py.File(results / "data/train.h5") as data, h5py.File(results / "adversarial/smoothed/train.h5") as smoothed:
+    with h5py.File(results / "data/train.h5") as data, h5py.File(results / "adversarial/scaled/train.h5") as scaled:
         assert data["images"].shape == (32, 32, 32, 3)
         assert {name.split("/")[0] for name in data["id"].asstr()} <= {f"{kind:02}" for kind in range(17)}
-        assert 0 < abs(smoothed["images"][:] - data["images"][:]).max() <= 16 + 1e-4
-    distances = pd.read_csv(results / "distances/wide/smoothed.csv")
+        assert 0 < abs(scaled["images"][:] - data["images"][:]).max() <= 16 + 1e-4
+    distances = pd.read_csv(results / "distances/wide/scaled.csv")
     assert distances["layer"].tolist()[:4] == ["1 conv", "1 bottlenecks", "1 avg pool", "1 FC"]
     assert (distances["largest_change_mean"] > 0).all()
     worst, made = ((study.folder / table).read_text(encoding="utf-8") for table in tables)
-    assert "| Worst on" in worst and "| smoothed" in worst
-    assert "Smoothed FGSM" in made
+    assert "| Worst on" in worst and "| scaled" in worst
+    assert "Scale-invariant FGSM" in made
     assert "largest change" in (study.folder / figure).read_text(encoding="utf-8")
 
     # What a figure shows is its module's affair.

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from perturbflow.files.whole import sha256
-from tests.workflow.study import Study, tiny_config
+from tests.workflow.study import Study, copy_workflow, tiny_config
 
 pytestmark = pytest.mark.workflow
 
@@ -185,6 +185,24 @@ def test_shards_of_a_size_that_comes_back_are_not_stale(in_shards: Study) -> Non
     config["compute"]["images_per_shard"] = 20
     in_shards.configure(config)
     assert run(in_shards, targets=target) == Counter()
+
+
+def test_the_batch_size_is_a_part_of_a_set_where_it_changes_the_images(tmp_path: Path) -> None:
+    study = Study(tmp_path / "perturbflow")
+    copy_workflow(study.folder)
+    names = ["pgd", "sparse"]
+
+    def planned(batch_size: int) -> dict[str, list[str]]:
+        config = config_of(20)
+        config["adversarial_sets"]["sparse"] = config["adversarial_sets"]["pgd"] | {"attack": "SparseL1DescentAttack"}
+        config["compute"]["batch_size"] = batch_size
+        study.configure(config)
+        output = study.snakemake("--dry-run", *(f"results/tiny/adversarial/{name}/val.h5" for name in names)).stdout
+        return {name: re.findall(rf"^    output: .*/shards/adversarial/{name}/(.*)$", output, re.M) for name in names}
+
+    first, second = planned(4), planned(2)
+    assert first["pgd"] == second["pgd"] and len(first["pgd"]) == 1
+    assert first["sparse"] != second["sparse"]
 
 
 INTERRUPTED = "adversarial/fgsm_v2/train"

@@ -2,6 +2,7 @@
 PARAMS_OF_SET = {
     "adversarial_set": lambda wildcards: config["adversarial_sets"][wildcards.adversarial_set],
     "seed": config["seed"],
+    "batch_size": lambda wildcards: batch_size_of_set(wildcards.adversarial_set),
     "script": lambda wildcards: script_of_set(wildcards.adversarial_set),
     "code": lambda wildcards: code(script_of_set(wildcards.adversarial_set)),
 }

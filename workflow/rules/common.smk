@@ -8,7 +8,7 @@ from perturbflow.classifiers.logits import is_file
 from perturbflow.classifiers.weight_paths import PACKAGE, resolve_weights
 from perturbflow.data.sources import data_slice
 from perturbflow.planning.config import CONTROLS, OWN_ATTACKS, take_labels
-from perturbflow.machine.import_paths import is_import_path, source_file
+from perturbflow.machine.import_paths import REPOSITORY, is_import_path, source_file
 from perturbflow.planning.source_digest import digest, source_digests
 from perturbflow.planning.requests import job_of
 from perturbflow.vocabulary import RAW, set_colors
@@ -32,14 +32,12 @@ INTERVENED = config["interventions"]["adversarial_sets"]
 
 def code(script):
     """Digests of a script in workflow/scripts and of the package modules it imports, for a rule's `params`."""
-    root = Path(workflow.basedir)
-    return source_digests(root / "workflow/scripts" / script, root)
+    return source_digests(REPOSITORY / "workflow/scripts" / script, REPOSITORY)
 
 
 def code_with(script, module):
     """As `code`, with a module of the package that the script is given by its import path."""
-    root = Path(workflow.basedir)
-    return {**code(script), **source_digests(root / f"{module.replace('.', '/')}.py", root)}
+    return {**code(script), **source_digests(REPOSITORY / f"{module.replace('.', '/')}.py", REPOSITORY)}
 
 
 def code_of_network(script, architecture):
@@ -47,7 +45,8 @@ def code_of_network(script, architecture):
     if architecture.startswith(FOLDER):
         return {**code(script), **digests(sorted(Path(architecture.removeprefix(FOLDER)).glob("*.*")))}
     file = source_file(architecture) if is_import_path(architecture) else None
-    return {**code(script), **({os.path.relpath(file): digest(file)} if file else {})}
+    # By its import path, as the same file may lie elsewhere.
+    return {**code(script), **({architecture: digest(file)} if file else {})}
 
 
 @cache
@@ -111,17 +110,17 @@ def weights_input(classifier):
     """The same as an input, with `digests` in place of its time.
 
     What a Python package ships lies elsewhere on every machine, which must not make results stale: it is no input, and
-    its digest alone tells of it.
+    its digest alone tells of it. `local` keeps the prefix of a module from a path.
     """
     is_of_package = config["classifiers"][classifier]["weights"].startswith(PACKAGE)
     file = weights_file(classifier)
-    return [] if is_of_package or not file else ancient(str(file))
+    return [] if is_of_package or not file else ancient(local(str(file)))
 
 
 def logits_file(classifier):
     """The file that says what a classifier's logits stand for, where the config names one; `digests` as above."""
     logits = config["classifiers"][classifier]["logits"]
-    return ancient(logits) if is_file(logits) else []
+    return ancient(local(logits)) if is_file(logits) else []
 
 
 def checkpoint_of_role(adversarial_set, role):
@@ -137,6 +136,18 @@ def script_of_set(adversarial_set):
     if settings["denoiser"]:
         return "adaptive_adversarial.py"
     return "adversarial.py" if settings["attack"] in OWN_ATTACKS else "foolbox_adversarial.py"
+
+
+def batch_size_of_set(adversarial_set):
+    """The size of a batch, for an attack that makes something else of an image in another batch; else None."""
+    settings = config["adversarial_sets"][adversarial_set]
+    if settings["attack"] in OWN_ATTACKS:
+        return None
+    # Imported where there are attacks of Foolbox alone: it takes its time.
+    from perturbflow.attacks.foolbox_options import depends_on_batch, foolbox_attack
+
+    attack = foolbox_attack(settings["attack"], settings["options"])
+    return config["compute"]["batch_size"] if depends_on_batch(attack) else None
 
 
 def checkpoint_of_denoiser(adversarial_set):

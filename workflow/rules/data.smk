@@ -9,7 +9,7 @@ DATA_FILES = {split: f"{RESULTS}/data/{split}.h5" for split in SPLITS}
 @cache
 def fingerprint_of_source():
     """What the data are made from, see perturbflow/data/fingerprint.py; where pictures have moved it reads them."""
-    files = {split: Path(file) for split, file in DATA_FILES.items()}
+    files = {split: Path(rules.data.output.get(split)) for split in SPLITS}  # with the prefix that a module may have
     return source_fingerprint(config["data"], config["seed"], code("data.py"), files)
 
 

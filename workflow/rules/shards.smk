@@ -21,7 +21,7 @@ def number_of_images(split):
     """Images of a split, also where the data are still to be made."""
     # In a job's own process data that are there are those of the run.
     fingerprint = fingerprint_of_source() if workflow.is_main_process else None
-    return count_images(DATA_FILES[split], fingerprint, config["data"], config["seed"], split)
+    return count_images(rules.data.output.get(split), fingerprint, config["data"], config["seed"], split)
 
 
 def shards(folder, split, params, wildcards):

@@ -1,7 +1,7 @@
 from perturbflow.vocabulary import DECISION_PLANE_METRICS, PAPER_SETS
 
 # The paper's tables, for the numbers beside ours; relative, so that a moved repository reruns nothing.
-PAPER = os.path.relpath(Path(workflow.basedir) / "resources/paper")
+PAPER = os.path.relpath(REPOSITORY / "resources/paper")
 
 TABLE1 = config["tables"]["table1"]
 MODIFIED = config["tables"]["table7"]["classifiers"]
@@ -10,7 +10,7 @@ NORM_OF = {name: config["adversarial_sets"][name]["norm_of"] for name in NOISE}
 
 
 def paper(table):
-    return ancient(f"{PAPER}/{table}.csv")
+    return ancient(local(f"{PAPER}/{table}.csv"))  # no prefix of a module
 
 
 def paper_files(inputs):

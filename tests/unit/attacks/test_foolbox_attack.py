@@ -14,9 +14,16 @@ from foolbox.criteria import Misclassification
 from foolbox.distances import l1, l2, linf
 from torch import nn
 
-from perturbflow.attacks.foolbox_attack import FoolboxAttack, seed_batch
-from perturbflow.attacks.foolbox_options import UNUSABLE, attack_names, check_epsilon, foolbox_attack
+from perturbflow.attacks.foolbox_attack import FoolboxAttack
+from perturbflow.attacks.foolbox_options import (
+    UNUSABLE,
+    attack_names,
+    check_epsilon,
+    depends_on_batch,
+    foolbox_attack,
+)
 from perturbflow.attacks.gradient_sign import FinishedImages, MisclassifiedBy
+from perturbflow.attacks.random_numbers import NumbersOfImages
 
 N_IMAGES, N_CLASSES, SIZE = 12, 4, 6
 BOUNDS = (0.0, 255.0)
@@ -165,7 +172,7 @@ def test_equals_foolbox(name, options, epsilon, white_box, attacker, others, ima
     ],
 )
 def test_random_numbers_are_seeded(name, options, epsilon, attacker, images, labels):
-    """In one batch of which every image is attacked: what Foolbox does with the seed of that batch."""
+    """In one batch of which every image is attacked: what Foolbox does with the numbers of these images."""
     images = images.double()
 
     def ours(seed):
@@ -182,19 +189,21 @@ def test_random_numbers_are_seeded(name, options, epsilon, attacker, images, lab
     assert not torch.equal(ours(8), result)
     if name in ("PointwiseAttack", "SpatialAttack"):  # which Foolbox itself cannot do with these settings
         return
-    seed_batch(7, 0)
     model = foolbox.PyTorchModel(attacker, BOUNDS)
     attack = getattr(foolbox.attacks, name)(**options)
-    _, found, success = attack(model, images, labels, epsilons=epsilon)
+    with NumbersOfImages(images, 7, range(N_IMAGES), stage=1):
+        _, found, success = attack(model, images, labels, epsilons=epsilon)
     if isinstance(attack, MinimizationAttack):
         found = torch.where(success[:, None, None, None], found, images)
     assert torch.equal(result, found)
 
 
+# ---- What the other images of a batch change
+
+
 RANDOM = {
     "LinfPGD": {"steps": 5},
     "L2AdditiveGaussianNoiseAttack": {},
-    "SpatialAttack": {"grid_search": False, "random_steps": 5},
     "BoundaryAttack": {"steps": 4, "init_attack": "LinearSearchBlendedUniformNoiseAttack"},
     "SaltAndPepperNoiseAttack": {"steps": 30},
 }
@@ -215,17 +224,61 @@ def test_shards_draw_the_numbers_of_the_whole(name, attacker, others, images, la
     assert not torch.equal(ours(slice(5, 10)).images, whole.images[5:10]), "the row matters"
 
 
-def test_each_batch_draws_other_numbers():
-    """A seed and a row are not added up: the batches of one seed are not those of the next one, moved."""
-    drawn = []
-    for seed in range(3):
-        for row in range(3):
-            seed_batch(seed, row)
-            drawn.append((float(torch.rand(())), float(np.random.rand())))  # noqa: NPY002
-    for numbers in zip(*drawn, strict=True):
-        assert len(set(numbers)) == 9
-    seed_batch(2, 2)
-    assert drawn[-1] == (float(torch.rand(())), float(np.random.rand()))  # noqa: NPY002
+# Options with which an attack draws random numbers, or its images decide over one another, more often than with those
+# of `few_steps`.
+TELLING = {
+    **{name: {"random_start": True} for name in attack_names()},
+    "EADAttack": {"steps": 20, "initial_const": 100.0},
+    "L2CarliniWagnerAttack": {"steps": 20},
+    "SparseL1DescentAttack": {"random_start": True, "steps": 10},
+    "SpatialAttack": {"grid_search": False, "random_steps": 5},
+}
+OTHERWISE = [
+    ("EADAttack", {"abort_early": False, "steps": 20, "initial_const": 100.0}),
+    ("L2CarliniWagnerAttack", {"abort_early": False, "steps": 20}),
+    ("HopSkipJumpAttack", {"constraint": "linf"}),
+    ("L2FMNAttack", {"init_attack": "LinearSearchBlendedUniformNoiseAttack"}),
+    ("LinfPGD", {"random_start": False}),
+    ("SpatialAttack", {"grid_search": True}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*((name, TELLING[name]) for name in attack_names() if name not in NEEDS_NUMBA), *OTHERWISE],
+)
+def test_a_batch_changes_what_is_made_of_an_image_where_it_is_said_to(name, options, attacker, others, images, labels):
+    """Every attack, in batches of two sizes: the same images but for rounding, or else `depends_on_batch`."""
+    taken = inspect.signature(getattr(foolbox.attacks, name)).parameters
+    options = few_steps(name) | {option: value for option, value in options.items() if option in taken}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Foolbox warns where noise finds no adversary
+        five, one = (
+            attacked(name, attacker, others, images.double(), labels, options, batch_size=size) for size in (5, 1)
+        )
+    changed = (five.images - one.images).abs().max() > 1e-3
+    assert changed == depends_on_batch(foolbox_attack(name, options))
+    if not changed:
+        assert torch.equal(five.succeeded, one.succeeded)
+
+
+def test_an_attack_depends_on_what_it_starts_from():
+    for start, depends in (("L2CarliniWagnerAttack", True), ("SaltAndPepperNoiseAttack", False)):
+        assert depends_on_batch(foolbox_attack("BoundaryAttack", {"init_attack": start})) == depends
+
+
+@pytest.mark.parametrize("name", NEEDS_NUMBA)
+def test_batches_of_attacks_that_need_numba_matter(name):
+    """Foolbox multiplies the radius of their steps by the number of images."""
+    assert depends_on_batch(object.__new__(getattr(foolbox.attacks, name)))
+
+
+def test_the_images_of_a_batch_draw_different_numbers(attacker, images, labels):
+    """Two copies of an image in one batch."""
+    twice = images.double()[:1].expand(2, -1, -1, -1)
+    options = {"steps": 1, "abs_stepsize": 0.0}
+    result = attacked("LinfPGD", attacker, attacker, twice, labels[:1].expand(2), options, early_stop=False)
+    assert not torch.equal(*result.images)
 
 
 class OfUnitImages(nn.Module):
@@ -261,8 +314,8 @@ def test_attacks_made_for_unit_images_see_them(name, options, attacker, images):
     if "init_attack" in options:
         options = {**options, "init_attack": foolbox.attacks.InversionAttack()}
     attack = getattr(foolbox.attacks, name)(**options)
-    seed_batch(7, 0)
-    _, found, success = attack(model, images / 255, labels, epsilons=None)
+    with NumbersOfImages(images, 7, range(len(images)), stage=1):
+        _, found, success = attack(model, images / 255, labels, epsilons=None)
     success &= found.flatten(1).any(1)  # an image of zeros says that the attack failed
     assert success.sum() >= 3
     assert result.succeeded.tolist() == success.tolist()

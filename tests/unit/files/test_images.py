@@ -255,12 +255,16 @@ def test_one_shard_is_the_whole(shards, tmp_path):
     np.testing.assert_array_equal(open_images(tmp_path / "joined.h5")[:], open_images(shards[0])[:])
 
 
-def test_shards_of_several_versions(shards, tmp_path):
-    write_shard(shards[1], SHARDS["second.h5"], git_commit="b2")
+@pytest.mark.parametrize(
+    ("name", "first", "other", "both"),
+    [("git_commit", "a1", "b2", '["a1", "b2"]'), ("batch_size", "16", "8", '["16", "8"]')],
+)
+def test_shards_that_were_made_otherwise(shards, tmp_path, name, first, other, both):
+    for shard, rows in SHARDS.items():
+        write_shard(tmp_path / shard, rows, **{name: other if shard == "second.h5" else first})
     join_shards(shards, tmp_path / "joined.h5", 7, {})
     with h5py.File(tmp_path / "joined.h5") as joined:
-        expected = {**attributes_of(), "git_commit_of_shards": '["a1", "b2"]'}
-        assert dict(joined.attrs) == expected
+        assert dict(joined.attrs) == {**attributes_of(**{name: first}), f"{name}_of_shards": both}
 
 
 @pytest.mark.parametrize("changed", [{"config": '{"step": 1}'}, {"attacker_sha256": "03"}, {"data_sha256": "04"}])

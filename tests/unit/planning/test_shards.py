@@ -208,6 +208,7 @@ def test_an_adversarial_set(name, images_per_shard, inputs, networks, tmp_path):
             assert "data_sha256" not in shard.attrs
     with h5py.File(tmp_path / "whole.h5") as whole:
         digest = whole.attrs["data_sha256"]
+        assert whole.attrs["batch_size"] == str(BATCH)
         assert whole["succeeded"][:].sum() > 0
         if name in ("fgsm", "mifgsm"):
             assert len(np.unique(whole["steps"][:])) > 2, "images leave the batch at different times"

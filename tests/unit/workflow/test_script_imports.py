@@ -82,7 +82,7 @@ def test_a_script_imports_nothing_that_it_does_not_need(row: list[str], reposito
 TRAINS_CLASSIFIERS = {"classifiers/train.py", "classifiers/training.py", "training.py"}
 TRAINS_DENOISERS = {"denoisers/train.py", "denoisers/training.py", "training.py"}
 ADAPTIVE = {"attacks/adaptive_set.py", "denoisers/defended.py", "denoisers/networks.py"}
-FOOLBOX = {"attacks/foolbox_set.py", "attacks/foolbox_attack.py", "attacks/foolbox_options.py"}
+FOOLBOX = {f"attacks/{module}.py" for module in ("foolbox_set", "foolbox_attack", "foolbox_options", "random_numbers")}
 GUIDED = {"denoisers/guided_train.py", "denoisers/guided_loss.py", "classifiers/building.py"}
 MEASURED = {"measuring/measure.py", "measuring/propagation.py", "classifiers/accuracy.py"}
 INTERVENED = {"measuring/intervene.py", "measuring/interventions.py"}
