@@ -67,7 +67,7 @@ include: "workflow/rules/figures.smk"
 
 
 # Where the study lies: a module may have a prefix, which stands in the paths of rules alone.
-STUDY = Path(rules.data.output.train).parents[1]
+STUDY = Path(rules.data.output[0]).parents[1]
 
 
 onsuccess:

@@ -198,6 +198,7 @@ SOURCES = {
     "imagenet": "is ImageNet as it is downloaded, in its archives or Kaggle's folders, or unpacked",
     "image-folder": "is any pictures in `train/<class>/` and `val/<class>/`",
     "parquet": "is images as bytes in parquet files, as Hugging Face's hub has them",
+    "photographs": "is the twenty photographs of ImageNet's classes that Foolbox ships, a val split alone",
     "digits": "is scikit-learn's 1,797 handwritten digits, without a download",
 }
 """Where images come from, with the words after its name in the description of `data.source` in the config."""

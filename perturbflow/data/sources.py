@@ -17,6 +17,7 @@ from perturbflow.data.image_list import ImageList, take_subset
 from perturbflow.data.imagenet import imagenet, imagenet_files, imagenet_sizes
 from perturbflow.data.listing import ClassSizes, folder_sizes, splits_of
 from perturbflow.data.parquet import parquet, parquet_files, parquet_sizes
+from perturbflow.data.photographs import photographs
 from perturbflow.data.tiny_imagenet import TINY_IMAGENET, tiny_imagenet, tiny_imagenet_files
 
 
@@ -71,6 +72,9 @@ SOURCES = {
     "imagenet": Source(imagenet, imagenet_sizes, files=imagenet_files),
     "image-folder": Source(image_folder, folder_sizes, files=folder_files),
     "parquet": Source(parquet, parquet_sizes, files=parquet_files),
+    "photographs": Source(
+        photographs, lambda data: ClassSizes(19, {"train": 0, "val": 2}), needs_path=False, files=lambda data: {}
+    ),
     "digits": Source(
         digits, lambda data: ClassSizes(10, {"train": 146, "val": 37}), needs_path=False, files=lambda data: {}
     ),
