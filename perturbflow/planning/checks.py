@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from perturbflow.data.image_list import DataError
@@ -27,6 +28,7 @@ def mistakes(config: Mapping[str, Any], is_local: bool = True) -> list[str]:
     and see one small batch; of files of weights the shapes are looked at. is_local: whether jobs run on this machine,
     so that its devices are theirs.
     """
+    results = f"results/{config['run']}"
     found = [*_device(config["compute"]["device"])] if is_local else []
     class_names = None
     try:
@@ -41,7 +43,7 @@ def mistakes(config: Mapping[str, Any], is_local: bool = True) -> list[str]:
         *(
             f"classifiers.{name}.{text}"
             for name, one in _classifiers_to_make(config).items()
-            for text in _classifier(one, class_names)
+            for text in _classifier(one, class_names, Path(results, "classifiers", name, "checkpoint.pt").exists())
         ),
         *(
             f"denoisers.{name}.{text}"
@@ -86,7 +88,8 @@ def _own_denoisers(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: settings for name, settings in config["denoisers"].items() if ":" in settings["architecture"]}
 
 
-def _classifier(settings: Mapping[str, Any], class_names: Sequence[str]) -> Iterator[str]:
+def _classifier(settings: Mapping[str, Any], class_names: Sequence[str], is_made: bool) -> Iterator[str]:
+    """is_made: whether its checkpoint is there."""
     import torch
 
     from perturbflow.classifiers.building import classifier_of_data, timm_config
@@ -105,7 +108,8 @@ def _classifier(settings: Mapping[str, Any], class_names: Sequence[str]) -> Iter
         yield str(error)
     except Exception as error:  # of any kind: the network may be anybody's
         if isinstance(error, FileNotFoundError) and str(error).startswith("weights: "):
-            yield str(error)
+            if not is_made:  # else nothing needs them
+                yield str(error)
         else:
             yield f"architecture: {settings['architecture']} cannot be made: {type(error).__name__}: {error}"
 

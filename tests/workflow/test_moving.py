@@ -163,28 +163,41 @@ def test_another_number_of_the_papers_reruns_the_tables_that_show_it(study: Stud
     assert study.stale() == Counter(["table4", "claims"])
 
 
-def test_weights_are_known_by_what_they_hold(study: Study) -> None:
+def test_weights_are_known_by_what_they_hold(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file by its path, another of a Python package, which moves."""
     config = tiny_config()
     config["classifiers"]["resnet18"]["weights"] = "mine.pth"
+    config["classifiers"]["resnetv2_50"]["weights"] = "package:some-nets/models/theirs.pth"
     study.configure(config)
-    checkpoint, weights = "results/tiny/classifiers/resnet18/checkpoint.pt", study.folder / "mine.pth"
-    state = torch.load(study.folder / checkpoint, weights_only=True)["network"]
-    torch.save(state, weights)
-    assert study.run(checkpoint) == Counter(["classifier classifier=resnet18"])
+    names = ("resnet18", "resnetv2_50")
+    checkpoints = [f"results/tiny/classifiers/{name}/checkpoint.pt" for name in names]
+    states = [torch.load(study.folder / path, weights_only=True)["network"] for path in checkpoints]
+    site, elsewhere = study.folder / "site", study.folder / "other-site"
+    mine, theirs = study.folder / "mine.pth", site / "some_nets/models/theirs.pth"
+    theirs.parent.mkdir(parents=True)
+    for file, state in zip((mine, theirs), states, strict=True):
+        torch.save(state, file)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    both = Counter(f"classifier classifier={name}" for name in names)
+    assert study.run(*checkpoints) == both
 
-    os.utime(weights)
-    assert modified(weights) > modified(study.folder / checkpoint)
-    assert study.stale(*LARGE_FILES, checkpoint) == Counter()
+    os.utime(mine)
+    assert modified(mine) > modified(study.folder / checkpoints[0])
+    site.rename(elsewhere)
+    monkeypatch.setenv("PYTHONPATH", str(elsewhere))
+    assert study.stale(*LARGE_FILES, *checkpoints) == Counter()
 
-    torch.save({name: tensor + 1 for name, tensor in state.items()}, weights)
-    os.utime(weights, (0, 0))
-    assert study.stale(checkpoint) == Counter(["classifier classifier=resnet18"])
+    for file, state in zip((mine, elsewhere / "some_nets/models/theirs.pth"), states, strict=True):
+        torch.save({name: tensor + 1 for name, tensor in state.items()}, file)
+        os.utime(file, (0, 0))
+    assert study.stale(*checkpoints) == both
 
-    # Where the checkpoint is there, nothing needs what it was made from.
-    os.utime(weights)
-    weights.unlink()
+    # Where the checkpoints are there, nothing needs what they were made from.
+    os.utime(mine)
+    mine.unlink()
+    monkeypatch.delenv("PYTHONPATH")
     assert study.stale()
-    assert "classifier classifier=resnet18" not in study.stale()
+    assert not both.keys() & study.stale().keys()
 
 
 def test_pictures_are_known_by_what_they_hold(study: Study, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from perturbflow.machine.import_paths import load_object, make, source_file
+from perturbflow.machine.import_paths import is_import_path, load_object, make, source_file
 
 
 @pytest.fixture
@@ -74,6 +74,14 @@ def test_the_search_path_does_not_grow(home):
 def test_another_form_is_refused(path, function):
     with pytest.raises(ValueError, match=r"is no import path; write package\.module:name"):
         function(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("torchvision.models:resnet18", True), ("resnet18", False), ("hf-hub:a/b", False), ("local-dir:b", False)],
+)
+def test_import_paths_are_told_from_timms_names(name, expected):
+    assert is_import_path(name) == expected
 
 
 def test_a_missing_module_is_named(home):
