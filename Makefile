@@ -1,6 +1,7 @@
 # make demo   the whole study on small data: no download, no GPU
 # make test   all checks and tests, ten minutes on two cores
 # make test-unit  the unit tests but for the slow ones, two minutes on two cores
+# make test-timm  the feature maps of every family of timm, ten minutes on one core
 # make test-slurm  a small study on a SLURM of one node, which it installs and starts (Debian, Ubuntu; root)
 # make bench  measure speed and memory against their bounds, on a GPU where there is one
 # make lint   the checks alone
@@ -24,7 +25,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-unit test-slurm bench lint format docs lock clean
+.PHONY: demo test test-unit test-timm test-slurm bench lint format docs lock clean
 
 demo: .venv/.installed
 	snakemake --configfile config/demo.yaml --cores $(CORES)
@@ -39,6 +40,9 @@ test: lint
 
 test-unit: .venv/.installed-dev
 	$(PYTEST) -m "not slow" tests/unit
+
+test-timm: .venv/.installed-dev
+	python -m pytest tests/timm
 
 # The traps end the cluster whatever ends the tests; dash runs the one of EXIT only if those of signals exit.
 test-slurm: .venv/.installed-dev

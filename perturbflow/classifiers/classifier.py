@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perturbflow.classifiers.taps import Tap, module_at
+from perturbflow.classifiers.taps import ITSELF, Tap, element_at, module_at, with_element
 
 # The paper's: pixels become -1..1.
 NORMALIZATION = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
@@ -87,11 +87,12 @@ class Classifier(nn.Module):
         logits: Tensor = self.network(pixels / self.divisor - self.offset)
         return logits if self.logits is None else self.logits(logits)
 
-    def _observed_at(self, position: int) -> nn.Module:
-        """The module whose output the tap at `position` observes."""
+    def _observed_at(self, position: int) -> tuple[nn.Module, str]:
+        """The module whose output the tap at `position` observes, and the path that tells of what element."""
         if self.logits is not None and position == len(self.taps) - 1:
-            return self.logits
-        return module_at(self.network, self.taps[position].module)
+            return self.logits, ITSELF
+        path = self.taps[position].module
+        return module_at(self.network, path), path
 
     @contextmanager
     def observed(self, receive: Callable[[int, Tensor], None]) -> Iterator[None]:
@@ -101,16 +102,17 @@ class Classifier(nn.Module):
         may overwrite it as soon as `receive` returns.
         """
 
-        def hook_for(position: int, tap: Tap) -> Callable[[nn.Module, Any, Tensor], None]:
-            def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-                receive(position, F.relu(output) if tap.rectify else output)
+        def hook_for(position: int, path: str) -> Callable[[nn.Module, Any, Any], None]:
+            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+                feature_map = element_at(output, path)
+                receive(position, F.relu(feature_map) if self.taps[position].rectify else feature_map)
 
             return hook
 
-        handles = [
-            self._observed_at(position).register_forward_hook(hook_for(position, tap))
-            for position, tap in enumerate(self.taps)
-        ]
+        handles = []
+        for position in range(len(self.taps)):
+            module, path = self._observed_at(position)
+            handles.append(module.register_forward_hook(hook_for(position, path)))
         try:
             yield
         finally:
@@ -122,20 +124,21 @@ class Classifier(nn.Module):
         """While open, each forward pass goes on from `replace(map)` instead of the map of the tap at `position`.
 
         The map is what the tap's `cut`, else its `module`, puts out, without the ReLU of `rectify`. It and what
-        `replace` returns must be used at once: layers that work in place may overwrite both. At a cut the pass can
-        go on with another number of images.
+        `replace` returns must be used at once: layers that work in place may overwrite both. Of an output with several
+        elements the others stay as they are. At a cut the pass can go on with another number of images.
         Raises ValueError, in the pass, where the replacement of an image has another shape.
         """
-
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-            replacement = replace(output)
-            if replacement.shape[1:] != output.shape[1:]:
-                shapes = f"{tuple(replacement.shape[1:])} instead of {tuple(output.shape[1:])}"
-                raise ValueError(f"at {tap.module} the pass cannot go on from a map of another shape: {shapes}")
-            return replacement
-
         tap = self.taps[position]
-        module = module_at(self.network, tap.cut) if tap.cut else self._observed_at(position)
+        module, path = (module_at(self.network, tap.cut), tap.cut) if tap.cut else self._observed_at(position)
+
+        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+            feature_map = element_at(output, path)
+            replacement = replace(feature_map)
+            if replacement.shape[1:] != feature_map.shape[1:]:
+                shapes = f"{tuple(replacement.shape[1:])} instead of {tuple(feature_map.shape[1:])}"
+                raise ValueError(f"at {tap.module} the pass cannot go on from a map of another shape: {shapes}")
+            return with_element(output, path, replacement)
+
         handle = module.register_forward_hook(hook)
         try:
             yield

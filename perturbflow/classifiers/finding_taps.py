@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,8 +16,19 @@ from torch import Tensor, nn
 
 from perturbflow.classifiers.taps import ITSELF, Kind, Tap, module_at
 
-N_IMAGES = 2
-"""Images in the pass that looks at a network."""
+# In the pass that looks at a network. With one or two, the states of a recurrent layer would pass for maps of images.
+N_IMAGES = 3
+
+# What a user writes around a network whose logits lie in its output.
+WRAPPER = """
+class Logits(nn.Module):
+    def __init__(self, num_classes, **options):
+        super().__init__()
+        self.network = {build}(num_classes=num_classes, **options)
+
+    def forward(self, images):
+        return self.network(images){place}
+"""
 
 
 def named_taps(
@@ -24,8 +36,9 @@ def named_taps(
 ) -> list[Tap]:
     """The taps that a user names, in the order in which they run.
 
-    taps: paths of modules, or the wording of each and its path. name: of the network, for messages.
-    The network runs once, on images of `input_size`.
+    taps: paths of modules, or the wording of each and its path. Behind a path stands the element of its output where
+    that is a tuple, list or mapping (see `Tap.module`). name: of the network, for messages. The network runs once, on
+    images of `input_size`.
     Raises ValueError, with the nearest paths, where there is no such module, and where one does not run exactly once in
     a pass, does not give a feature map, or where the last one does not give the logits.
     """
@@ -33,65 +46,65 @@ def named_taps(
         entries = [(f"taps.{layer}", layer, path) for layer, path in taps.items()]
     else:
         entries = [(f"taps[{index}]", path, path) for index, path in enumerate(taps)]
-    named: dict[nn.Module, tuple[str, str]] = {}
-    for key, layer, path in entries:
-        module = _existing(network, path, f"{key}: {name}")
-        if module in named:
-            raise ValueError(f"{key}: {path} is the module of {named[module][0]} as well; name it once")
-        named[module] = layer, path
+    modules = [_existing(network, path, f"{key}: {name}") for key, _, path in entries]
     observed = _Pass(network, name, n_classes, input_size)
-    for (key, _, path), module in zip(entries, named, strict=True):
-        observed.require_map(module, f"{key}: {path}")
+    named: dict[str, tuple[str, str]] = {}
+    for (key, layer, path), module in zip(entries, modules, strict=True):
+        found = observed.path(module) + "".join(path.partition("[")[1:])
+        if found in named:
+            raise ValueError(f"{key}: {path} is the module of {named[found][0]} as well; name it once")
+        observed.require_map(found, key)
+        named[found] = layer, path
     ordered = sorted(named, key=observed.when)
     if ordered[-1] not in observed.logits:
         raise ValueError(
-            f"taps: the last must be the logits, given by {observed.path(observed.logits[0])}; "
+            f"taps: the last must be the logits, given by {observed.logits[0]}; "
             f"of those named, {named[ordered[-1]][1]} runs last"
         )
-    return [Tap(*named[module], observed.kind(module)) for module in ordered]
+    return [Tap(*named[found], observed.kind(found)) for found in ordered]
 
 
 def stage_taps(network: nn.Module, name: str, n_classes: int, input_size: int) -> list[Tap]:
     """The taps of a network of timm: the end of each stage as timm declares them, the pooling, the logits.
 
-    The children, as in `child_taps`, where timm declares no stages. The pooling is left out where no module does it.
-    Raises ValueError where a stage does not run exactly once in a pass or does not give a feature map.
+    The children, as in `child_taps`, where timm declares no stages or one of them cannot be observed. The pooling is
+    left out where no module does it.
+    Raises ValueError where the network does not run, or does not give logits.
     """
-    declared: Any = getattr(network, "feature_info", None) or []
-    paths = list(dict.fromkeys(stage["module"] for stage in declared if stage.get("module")))
-    if not paths:
-        return child_taps(network, name, n_classes, input_size)
     observed = _Pass(network, name, n_classes, input_size)
+    declared: Any = getattr(network, "feature_info", None) or []
+    stages = [observed.stage(stage) for stage in declared if stage.get("module")]
+    paths = [path for path in dict.fromkeys(stages) if path]
+    if not paths or None in stages:
+        return _child_taps(observed)
     taps = [Tap(f"stage {number}", path, "spatial") for number, path in enumerate(paths, start=1)]
-    unfit = "taps: name them, because the stages that timm declares cannot be observed:"
-    for tap in taps:
-        observed.require_map(_existing(network, tap.module, f"{unfit} {name}"), f"{unfit} {tap.module}")
-    taps.sort(key=lambda tap: observed.when(network.get_submodule(tap.module)))
+    taps.sort(key=lambda tap: observed.when(tap.module))
     pools = [
-        Tap("pool", path, observed.kind(module))
-        for path, module in network.named_modules()
-        if path.rpartition(".")[2] == "global_pool" and observed.pools(module)
+        Tap("pool", path, observed.kind(path))
+        for path in observed.maps
+        if path.rpartition(".")[2] == "global_pool" and observed.pools(path)
     ]
-    return [*taps, *pools[:1], Tap("logits", observed.path(observed.logits[0]), "logits")]
+    return [*taps, *pools[:1], Tap("logits", observed.logits[0], "logits")]
 
 
 def child_taps(network: nn.Module, name: str, n_classes: int, input_size: int) -> list[Tap]:
     """The taps of any network: the outputs of its children in the order in which they run, the last one the logits.
 
-    Children that do not run exactly once in a pass, or give something else than a feature map, are left out.
+    In place of a child that does not run as a whole, such as a list of modules, and of one that alone does all, stand
+    its own children. Outputs that are tuples, lists or mappings are taken apart. Children that run more than once, or
+    give no feature map, are left out.
     Raises ValueError where the network does not run, or does not give logits.
     """
-    observed = _Pass(network, name, n_classes, input_size)
-    children = {child: path for path, child in network.named_children()}
-    logits = next((module for module in observed.logits if module in children), observed.logits[0])
-    before = [
-        child
-        for child in children
-        if observed.gives_map(child) and child not in observed.logits and observed.when(child) < observed.when(logits)
-    ]
+    return _child_taps(_Pass(network, name, n_classes, input_size))
+
+
+def _child_taps(observed: _Pass) -> list[Tap]:
+    paths = [path for child in observed.children() for path in observed.maps_of(child)]
+    logits = next((path for path in observed.logits if path in paths), observed.logits[0])
+    before = [path for path in paths if path not in observed.logits and observed.when(path) < observed.when(logits)]
     return [
-        *(Tap(children[child], children[child], observed.kind(child)) for child in sorted(before, key=observed.when)),
-        Tap("logits", observed.path(logits), "logits"),
+        *(Tap(path, path, observed.kind(path)) for path in sorted(before, key=observed.when)),
+        Tap("logits", logits, "logits"),
     ]
 
 
@@ -100,26 +113,37 @@ def _existing(network: nn.Module, path: str, key: str) -> nn.Module:
     try:
         return module_at(network, path)
     except AttributeError:
+        wanted = path.partition("[")[0]
         paths = [name for name, _ in network.named_modules() if name]
-        near = difflib.get_close_matches(path, paths, n=5, cutoff=0.5)
+        near = difflib.get_close_matches(wanted, paths, n=5, cutoff=0.5)
         near = near or [name for name, _ in network.named_children()]
-        raise ValueError(f"{key} has no module {path}; the nearest are {', '.join(near)}") from None
+        raise ValueError(f"{key} has no module {wanted}; the nearest are {', '.join(near)}") from None
+
+
+@dataclass
+class _Map:
+    """A feature map in a pass. when: its module ended, and its number among the maps of that.
+
+    source: path of the map, where it is an element of an output, that a module within gave and that is handed on.
+    """
+
+    shape: tuple[int, ...] = ()
+    kind: Kind = "spatial"
+    when: tuple[int, int] = (0, 0)
+    source: str | None = None
 
 
 @dataclass
 class _ModuleRun:
-    """What a module did in a pass: how often it ran, when it ended last, and what it then gave."""
+    """What a module did in a pass: how often it ran, and what it then gave last. maps: by path."""
 
     times: int = 0
-    ended: int = 0
     output: str = "nothing"
-    shape: tuple[int, ...] = ()
-    is_map: bool = False
-    kind: Kind = "spatial"
+    maps: dict[str, _Map] = field(default_factory=dict)
 
 
-def _kind(module: nn.Module, given: Tensor, output: Tensor, before: _ModuleRun) -> Kind:
-    """What a module's output (B, ...) is. given: its first input. before: the run of the module that ended before it.
+def _kind(module: nn.Module, given: Tensor, output: Tensor, before: _Map) -> Kind:
+    """What a module's output (B, ...) is. given: its first input. before: the map given before it.
 
     A vector has one place alone. Convolutions and poolings on the way may come down to that too, where images are
     small, and stay spatial. A convolution is a fully connected layer where it covers its whole map, and where its input
@@ -146,7 +170,7 @@ def _kind(module: nn.Module, given: Tensor, output: Tensor, before: _ModuleRun) 
     return _kind_of_vector(output.shape, before)
 
 
-def _kind_of_vector(shape: Sequence[int], before: _ModuleRun) -> Kind:
+def _kind_of_vector(shape: Sequence[int], before: _Map) -> Kind:
     """What a vector is that no weights made: pooled, where it holds less than the map before it, or else as that."""
     is_pooled = not _is_vector(before.shape) and math.prod(shape) != math.prod(before.shape)
     return "pooled" if is_pooled else before.kind
@@ -159,43 +183,51 @@ def _is_vector(shape: Sequence[int]) -> bool:
 class _Pass:
     """What each module of a network gave in one pass, in evaluation mode, of black images.
 
-    logits: the modules that gave the logits, the one to name first. The network's modes are as before afterwards.
+    maps: of the modules that ran exactly once, by path. logits: paths of the maps that are the logits, the one to name
+    first. The network's modes are as before afterwards.
     Raises ValueError where the network does not run at this size, or gives no logits.
     """
 
     def __init__(self, network: nn.Module, name: str, n_classes: int, input_size: int) -> None:
+        self._network = network
         self._paths = {module: path or ITSELF for path, module in network.named_modules()}
         self._runs: dict[nn.Module, _ModuleRun] = {module: _ModuleRun() for module in self._paths}
-        self._candidates: dict[nn.Module, tuple[Tensor, int]] = {}
+        self._candidates: dict[str, tuple[Tensor, int]] = {}
+        self._given: dict[str, tuple[weakref.ref[Tensor], int]] = {}
+        self._input_size = input_size
         self._shape = (N_IMAGES, n_classes)
-        output = self._observe(network, name, input_size)
+        output = self._observe(name)
         if not isinstance(output, Tensor) or output.shape != self._shape or not output.is_floating_point():
-            raise ValueError(
-                f"architecture: {name} gives {_described(output)} for {N_IMAGES} images; "
-                f"a classifier gives logits of shape {self._shape}"
-            )
-        self.logits = self._modules_that_gave(output, network)
+            raise ValueError(self._gives_no_logits(name, output))
+        self.maps = {path: found for run in self._runs.values() if run.times == 1 for path, found in run.maps.items()}
+        self.logits = self._maps_that_are(output)
 
-    def _observe(self, network: nn.Module, name: str, input_size: int) -> Any:
+    def _observe(self, name: str) -> Any:
         """Run the network with a hook on every module; its output."""
         clock = itertools.count(1)
-        before = _ModuleRun()
+        before = _Map()
 
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             nonlocal before
-            is_map = isinstance(output, Tensor) and output.is_floating_point() and output.shape[:1] == (N_IMAGES,)
-            shape = tuple(output.shape) if is_map else ()
-            times = self._runs[module].times + 1
-            self._runs[module] = _ModuleRun(times, next(clock), _described(output), shape, is_map and len(shape) > 1)
-            if self._runs[module].is_map:
-                given = next((value for value in inputs if isinstance(value, Tensor)), output)
-                self._runs[module].kind = _kind(module, given, output, before)
-                before = self._runs[module]
-            if is_map and output.numel() == N_IMAGES * self._shape[1]:
-                self._candidates[module] = output, output._version
+            run = self._runs[module] = _ModuleRun(self._runs[module].times + 1, _described(output))
+            ended = next(clock)
+            for place, tensor in _tensors(output):
+                if not tensor.is_floating_point() or tensor.ndim < 2 or len(tensor) != N_IMAGES:
+                    continue
+                given = next((value for value in inputs if isinstance(value, Tensor)), tensor)
+                path = self._paths[module] + "".join(f"[{key}]" for key in place)
+                kind = _kind(module, given, tensor, before)
+                source = self._source(tensor) if place else None
+                run.maps[path] = _Map(tuple(tensor.shape), kind, (ended, len(run.maps)), source)
+                self._given[path] = weakref.ref(tensor), tensor._version
+                if tensor.numel() == math.prod(self._shape):
+                    self._candidates[path] = tensor, tensor._version
+            if isinstance(output, Tensor) and run.maps:
+                (before,) = run.maps.values()
 
+        network = self._network
         like = next(itertools.chain(network.parameters(), network.buffers()), torch.empty(0))
-        images = torch.zeros(N_IMAGES, 3, input_size, input_size, device=like.device)
+        images = torch.zeros(N_IMAGES, 3, self._input_size, self._input_size, device=like.device)
         in_training = [module for module in self._paths if module.training]
         handles = [module.register_forward_hook(hook) for module in self._paths]
         network.eval()
@@ -204,7 +236,7 @@ class _Pass:
                 return network(images)
         except Exception as error:  # of any kind: the network may be anybody's
             raise ValueError(
-                f"input_size: {name} does not run on {input_size} x {input_size} pixels: "
+                f"input_size: {name} does not run on {self._input_size} x {self._input_size} pixels: "
                 f"{type(error).__name__}: {error}"
             ) from error
         finally:
@@ -213,62 +245,139 @@ class _Pass:
             for module in in_training:
                 module.training = True
 
-    def _modules_that_gave(self, logits: Tensor, network: nn.Module) -> list[nn.Module]:
-        """The modules whose output is the logits, or a view of them that has been written to no more.
+    def _source(self, tensor: Tensor) -> str | None:
+        """Path of the map that was given last as this tensor and has not been written to since."""
+        given = ((path, map_of(), version) for path, (map_of, version) in reversed(self._given.items()))
+        return next((path for path, other, version in given if other is tensor and version == tensor._version), None)
 
-        First the one that timm calls the classifier, then the innermost; (B, n_classes) before other shapes; the
-        network itself last.
+    def _gives_no_logits(self, name: str, output: Any) -> str:
+        """The message; with the lines to write where the logits lie in the output."""
+        message = (
+            f"architecture: {name} gives {_described(output)} for {N_IMAGES} images; "
+            f"a classifier gives logits of shape {self._shape}"
+        )
+        for place, tensor in _tensors(output):
+            if tensor.is_floating_point() and tensor.shape[:2] == self._shape and math.prod(tensor.shape[2:]) == 1:
+                written = "".join(f"[{key!r}]" for key in place) + (".flatten(1)" if tensor.ndim > 2 else "")
+                wrapper = WRAPPER.format(build=name.rpartition(":")[2], place=written)
+                return f"{message}. Name a module of yours that gives nothing else:\n{wrapper}"
+        return message
+
+    def _maps_that_are(self, logits: Tensor) -> list[str]:
+        """Paths of the maps that are the logits, or a view of them that has been written to no more.
+
+        First the one of the module that timm calls the classifier, then of the innermost; (B, n_classes) before other
+        shapes; the network itself last.
         """
         # One object for all views of one memory; `data_ptr()` would not tell them apart on torch's meta device.
         storage, version = logits.untyped_storage(), logits._version
-        gave = [
-            module
-            for module, (output, its_version) in self._candidates.items()
-            if output.untyped_storage() is storage and its_version == version and self._runs[module].times == 1
+        are = [
+            path
+            for path, (tensor, its_version) in self._candidates.items()
+            if path in self.maps and tensor.untyped_storage() is storage and its_version == version
         ]
-        classifier = network.get_classifier() if hasattr(network, "get_classifier") else None  # type: ignore[operator]
+        network: Any = self._network
+        classifier = network.get_classifier() if hasattr(network, "get_classifier") else None
+        named = self._paths[classifier] if isinstance(classifier, nn.Module) else None
         return sorted(
-            gave,
-            key=lambda module: (
-                module is network,
-                self._runs[module].shape != self._shape,
-                module is not classifier,
-                self._runs[module].ended,
+            are,
+            key=lambda path: (
+                path == ITSELF,
+                self.maps[path].shape != self._shape,
+                path != named,
+                self.when(path),
             ),
         )
 
     def path(self, module: nn.Module) -> str:
         return self._paths[module]
 
-    def when(self, module: nn.Module) -> int:
-        """When the module ended, counted over all modules."""
-        return self._runs[module].ended
+    def when(self, path: str) -> tuple[int, int]:
+        """When the map was given, counted over all modules and then over the elements of an output."""
+        return self.maps[path].when
 
-    def kind(self, module: nn.Module) -> Kind:
-        """What the module's map is."""
-        return "logits" if module in self.logits else self._runs[module].kind
+    def kind(self, path: str) -> Kind:
+        """What the map is."""
+        return "logits" if path in self.logits else self.maps[path].kind
 
-    def gives_map(self, module: nn.Module) -> bool:
-        """Whether the module ran exactly once and gave a float tensor (B, ...)."""
-        return self._runs[module].times == 1 and self._runs[module].is_map
+    def maps_of(self, module: nn.Module) -> list[str]:
+        """Paths of the maps that the module gave, none where it did not run exactly once."""
+        return [path for path in self._runs[module].maps if path in self.maps]
 
-    def pools(self, module: nn.Module) -> bool:
-        """Whether the module gave (B, C) or (B, C, 1, 1), before the logits."""
-        shape = self._runs[module].shape
+    def pools(self, path: str) -> bool:
+        """Whether the map is (B, C) or (B, C, 1, 1), and before the logits."""
+        shape = self.maps[path].shape
         flat = len(shape) == 2 or (len(shape) == 4 and shape[2:] == (1, 1))
-        return self.gives_map(module) and flat and self.when(module) < self.when(self.logits[0])
+        return flat and self.when(path) < self.when(self.logits[0])
 
-    def require_map(self, module: nn.Module, subject: str) -> None:
-        """Raises ValueError where `gives_map` is false; subject begins the message."""
-        run = self._runs[module]
+    def children(self) -> list[nn.Module]:
+        """The network's children that ran, or what stands in their place (see `child_taps`)."""
+        found = self._children_that_ran(self._network)
+        while len(found) == 1 and (inner := self._children_that_ran(found[0])):
+            found = inner
+        return found
+
+    def _children_that_ran(self, module: nn.Module) -> list[nn.Module]:
+        """Its children, the own children of each that did not run as a whole in its place."""
+        found = []
+        for child in module.children():
+            found += [child] if self._runs[child].times else self._children_that_ran(child)
+        return found
+
+    def stage(self, declared: Mapping[str, Any]) -> str | None:
+        """Path of the map that an entry of timm's `feature_info` declares, None where it cannot be observed.
+
+        The path that is declared may begin within a part of the network. The map of a module that does not run as a
+        whole is the last of its children's. Of several maps it is the one that has the declared channels and comes
+        nearest to the declared resolution; where a module within gave it, the map of that, since what the stage hands
+        on need not be what the network goes on from.
+        """
+        try:
+            modules = [self._network.get_submodule(declared["module"])]
+        except AttributeError:
+            modules = [module for module, path in self._paths.items() if path.endswith(f".{declared['module']}")]
+        if len(modules) != 1:
+            return None
+        if not self._runs[modules[0]].times:
+            modules = self._children_that_ran(modules[0])
+        maps = [path for module in modules for path in self.maps_of(module)]
+        last = max((self.when(path)[0] for path in maps), default=0)
+        maps = [path for path in maps if self.when(path)[0] == last]
+        if len(maps) < 2:
+            return next(iter(maps), None)
+        channels, places = declared["num_chs"], (self._input_size / declared["reduction"]) ** 2
+        fitting = [path for path in maps if channels in self.maps[path].shape[1:]] or maps
+        found = min(fitting, key=lambda path: abs(math.log(math.prod(self.maps[path].shape[1:]) / channels / places)))
+        source = self.maps[found].source
+        return source if source in self.maps else found
+
+    def require_map(self, path: str, key: str) -> None:
+        """Raises ValueError, which begins with the key, where `maps` lacks the path."""
+        if path in self.maps:
+            return
+        module = module_at(self._network, path)
+        run, subject = self._runs[module], f"{key}: {self._paths[module]}"
         if run.times != 1:
             raise ValueError(f"{subject} runs {run.times} times in a pass; a tap must run once")
-        if not run.is_map:
-            raise ValueError(f"{subject} gives {run.output} for {N_IMAGES} images; a tap must give floats, (B, ...)")
+        maps = f"; its maps are {', '.join(run.maps)}" if run.maps else ""
+        raise ValueError(f"{subject} gives {run.output} for {N_IMAGES} images; a tap must give floats, (B, ...){maps}")
+
+
+def _tensors(output: Any) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
+    """Tensors in what a module gave, each behind the keys that lead to it through tuples, lists and mappings."""
+    match output:
+        case Tensor():
+            yield (), output
+        case list() | tuple():
+            for index, element in enumerate(output):
+                yield from (((index, *keys), tensor) for keys, tensor in _tensors(element))
+        case Mapping():
+            for key, element in output.items():  # of whole numbers, in some feature pyramids
+                yield from (((key, *keys), tensor) for keys, tensor in _tensors(element))
 
 
 def _described(output: Any) -> str:
     if isinstance(output, Tensor):
         return f"a tensor of {str(output.dtype).removeprefix('torch.')}, {tuple(output.shape)},"
-    size = f" of {len(output)}" if isinstance(output, list | tuple | dict) else ""
+    size = f" of {len(output)}" if isinstance(output, list | tuple | Mapping) else ""
     return f"a {type(output).__name__}{size}"

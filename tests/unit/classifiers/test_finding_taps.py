@@ -1,3 +1,4 @@
+import collections
 import re
 
 import pytest
@@ -45,6 +46,13 @@ class Pair(nn.Module):
 class Whole(nn.Module):
     def forward(self, features):
         return features.argmax(1)
+
+
+class Segmentation(nn.Module):
+    """Logits of each place, as torchvision's networks for segmentation give them."""
+
+    def forward(self, features):
+        return {"out": features[:, :N_CLASSES, None, None].expand(-1, -1, 4, 4)}
 
 
 class First(nn.Module):
@@ -203,13 +211,138 @@ def test_stages_of_timm(name, input_size, stages, pool, logits):
     assert shapes == [(position, (3, *size)) for position, size in enumerate(sizes)]
 
 
-def test_a_stage_that_cannot_be_observed_is_told():
-    message = r"^taps: name them, because the stages that timm declares cannot be observed: "
+@pytest.mark.parametrize(
+    ("name", "input_size", "stages"),
+    [
+        # The tokens before the class token; the channels of the whole, not of each patch.
+        (
+            "pit_ti_224",
+            64,
+            {f"transformers.{i}[0]": size for i, size in enumerate([(64, 7, 7), (128, 4, 4), (256, 2, 2)])},
+        ),
+        # Of a map and a skip the map, where it was made: a module hands both on.
+        (
+            "selecsls42",
+            64,
+            {
+                "stem.2": (32, 32, 32),
+                "features.1.conv6": (128, 16, 16),
+                "features.3.conv6": (288, 8, 8),
+                "features.5.conv6": (480, 4, 4),
+                "head.1": (1024, 2, 2),
+                "head.3": (1280, 1, 1),
+            },
+        ),
+        # Not the map that goes to the next stage; and where it was made, since the stage's own goes nowhere.
+        (
+            "efficientvim_m1",
+            128,
+            {f"stages.{i}.blocks.1[0]": (c, 8 // 2**i, 8 // 2**i) for i, c in enumerate([128, 192, 320])},
+        ),
+        # Two branches of one stage, of other channels.
+        (
+            "crossvit_tiny_240",
+            240,
+            {f"blocks.{i}[{branch}]": size for i in range(3) for branch, size in enumerate([(401, 96), (197, 192)])},
+        ),
+    ],
+)
+def test_stages_inside_of_what_modules_give(name, input_size, stages):
+    shapes = []
+    with torch.device("meta"), torch.no_grad():
+        classifier = build_classifier(name, N_CLASSES, input_size).eval()
+        with classifier.observed(lambda position, feature_map: shapes.append(tuple(feature_map.shape))):
+            classifier(torch.empty(3, 3, 64, 64))
+    taps = [tap for tap in classifier.taps if tap.layer.startswith("stage")]
+    assert [tap.module for tap in taps] == list(stages)
+    assert shapes[: len(taps)] == [(3, *size) for size in stages.values()]
+
+
+class Stages(nn.Module):
+    """Stages within lists of modules of a part of the network, of several maps each."""
+
+    def __init__(self, feature_info):
+        super().__init__()
+        self.encoder = Encoder()
+        self.head = nn.Linear(8, N_CLASSES)
+        self.feature_info = feature_info
+
+    def forward(self, images):
+        maps = [images]
+        for block in self.encoder.blocks:
+            maps = block(maps)
+        return self.head(maps[-1].mean((2, 3)))
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([Halving(3), Halving(8)])
+
+
+class Halving(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.halve = nn.Conv2d(channels, 8, 3, stride=2, padding=1)
+
+    def forward(self, maps):
+        return [*(2 * one for one in maps), self.halve(self.norm(maps[-1])).relu()]
+
+
+@pytest.mark.parametrize(
+    ("declared", "path"),
+    [
+        (("encoder.blocks.0", 8, 2), "encoder.blocks.0[1]"),
+        (("blocks.0", 8, 2), "encoder.blocks.0[1]"),  # as the encoder declares it
+        (("encoder.blocks.1", 8, 2), "encoder.blocks.1[1]"),
+        (("encoder.blocks.1", 8, 4), "encoder.blocks.1[2]"),
+        (("encoder.blocks.1", 3, 1), "encoder.blocks.1[0]"),
+        (("encoder.blocks", 8, 4), "encoder.blocks.1[2]"),  # a list of modules ends with the last of them
+        (("encoder", 8, 4), "encoder.blocks.1[2]"),
+        (("norm", 8, 2), None),  # there are two
+        (("body", 8, 2), None),
+    ],
+)
+def test_which_map_is_the_end_of_a_stage(declared, path):
+    stage = dict(zip(("module", "num_chs", "reduction"), declared, strict=True))
+    network = Stages([stage])
+    taps = stage_taps(network, "it", N_CLASSES, 16)
+    if path:
+        assert taps == [Tap("stage 1", path, "spatial"), Tap("logits", "head", "logits")]
+    else:
+        assert taps == child_taps(network, "it", N_CLASSES, 16)
+        assert taps[0] == Tap("encoder.blocks.0[0]", "encoder.blocks.0[0]", "spatial")
+
+
+@pytest.mark.parametrize(
+    ("name", "input_size", "modules"),
+    [
+        (
+            "hrnet_w18_small",
+            64,
+            [
+                "act1",
+                "layer1",
+                "transition1.0",
+                "stage2[0]",
+                "stage2[1]",
+                "stage4[3]",
+                "incre_modules.3",
+                "global_pool",
+            ],
+        ),
+        ("mvitv2_tiny", 64, ["patch_embed[0]", "stages.0[0]", "stages.1[0]", "stages.2[0]", "stages.3[0]", "norm"]),
+        ("twins_svt_small", 64, ["patch_embeds.0[0]", "blocks.0.0", "blocks.0.1", "blocks.3.3", "norm"]),
+        ("mobilenetv5_base", 64, ["conv_stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "msfa", "global_pool"]),
+    ],
+)
+def test_children_stand_in_for_stages_that_timm_declares_and_that_are_not_there(name, input_size, modules):
     with torch.device("meta"):
-        with pytest.raises(ValueError, match=message + r"features\.1 gives a list of 2 for 2 images; a tap must give"):
-            build_classifier("selecsls42", N_CLASSES, 64)
-        with pytest.raises(ValueError, match=message + r"hrnet_w18_small has no module stem; the nearest are stage4"):
-            build_classifier("hrnet_w18_small", N_CLASSES, 64)
+        *before, last = build_classifier(name, N_CLASSES, input_size).taps
+    assert [tap.module for tap in before if tap.module in modules] == modules
+    assert all(tap.layer == tap.module for tap in before)
+    assert last == Tap("logits", "classifier" if "net" in name else "head", "logits")
 
 
 def test_a_network_of_timm_without_stages_has_those_of_its_children():
@@ -222,24 +355,32 @@ def test_a_network_of_timm_without_stages_has_those_of_its_children():
 
 
 @pytest.mark.parametrize(
-    ("name", "modules"),
+    ("name", "input_size", "modules"),
     [
         (
             "torchvision.models:resnet18",
+            64,
             ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc"],
         ),
-        ("torchvision.models:mobilenet_v3_small", ["features", "avgpool", "classifier"]),
-        ("torchvision.models:squeezenet1_1", ["features", "classifier"]),  # (B, n_classes, 1, 1), flattened at the end
+        ("torchvision.models:mobilenet_v3_small", 64, ["features", "avgpool", "classifier"]),
+        (
+            "torchvision.models:squeezenet1_1",
+            64,
+            ["features", "classifier"],
+        ),  # (B, n_classes, 1, 1), flattened at the end
+        ("torchvision.models:vit_b_16", 224, ["conv_proj", "encoder", "heads"]),
+        ("torchvision.models:swin_t", 224, ["features", "norm", "permute", "avgpool", "flatten", "head"]),
+        ("torchvision.models:maxvit_t", 224, ["stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "classifier"]),
     ],
 )
-def test_children_of_networks_of_torchvision(name, modules):
+def test_children_of_networks_of_torchvision(name, input_size, modules):
     with torch.device("meta"):
-        classifier = build_classifier(name, N_CLASSES, 64)
+        classifier = build_classifier(name, N_CLASSES, input_size)
     assert [(tap.layer, tap.module) for tap in classifier.taps] == [
         *((module, module) for module in modules[:-1]),
         ("logits", modules[-1]),
     ]
-    kinds = {"avgpool": "pooled", modules[-1]: "logits"}
+    kinds = {"avgpool": "pooled", "flatten": "pooled", modules[-1]: "logits"}
     assert [tap.kind for tap in classifier.taps] == [kinds.get(module, "spatial") for module in modules]
 
 
@@ -247,6 +388,8 @@ def test_children_that_give_no_map_are_left_out():
     assert child_taps(Network(), "it", N_CLASSES, 16) == [
         Tap("stem", "stem", "spatial"),
         Tap("body", "body", "spatial"),
+        Tap("parts[0]", "parts[0]", "spatial"),
+        Tap("parts[1]", "parts[1]", "spatial"),
         Tap("flat", "flat", "pooled"),
         Tap("logits", "head", "logits"),
     ]
@@ -301,18 +444,54 @@ def test_the_innermost_module_after_the_last_change_gives_the_logits():
 @pytest.mark.parametrize(
     ("last", "message"),
     [
-        (nn.Linear(8, 3), r"gives a tensor of float32, \(2, 3\), for 2 images; .* logits of shape \(2, 7\)"),
-        (Pair(), "gives a tuple of 2 for 2 images"),
-        (nn.Unflatten(1, (8, 1, 1)), r"gives a tensor of float32, \(2, 8, 1, 1\),"),
+        (nn.Linear(8, 3), r"gives a tensor of float32, \(3, 3\), for 3 images; .* logits of shape \(3, 7\)"),
+        (Pair(), "gives a tuple of 2 for 3 images; [^.]*$"),
+        (nn.Unflatten(1, (8, 1, 1)), r"gives a tensor of float32, \(3, 8, 1, 1\),[^.]*$"),
+        (Segmentation(), r"gives a dict of 1 for 3 images; [^.]*$"),
         (
             nn.Sequential(nn.Linear(8, N_CLASSES), nn.Unflatten(1, (1, N_CLASSES)), Whole()),
-            r"gives a tensor of int64, \(2, 7\),",
+            r"gives a tensor of int64, \(3, 7\),",
         ),
     ],
 )
 def test_a_network_that_gives_no_logits_is_refused(last, message):
     with pytest.raises(ValueError, match=r"^architecture: the network " + message):
         named(Ending(last), ["last"])
+
+
+class Output(collections.OrderedDict):
+    """As of Hugging Face: a mapping with attributes."""
+
+
+def with_logits(logits):
+    return Output(loss=None, logits=logits, hidden_states=(logits[:, :2], logits))
+
+
+@pytest.mark.parametrize(
+    ("end", "place"),
+    [
+        (with_logits, "['logits']"),
+        (lambda logits: (logits, logits[:, :2]), "[0]"),
+        (lambda logits: logits[:, :, None, None], ".flatten(1)"),
+        (lambda logits: {"main": [logits.argmax(1), logits[..., None]]}, "['main'][1].flatten(1)"),
+    ],
+)
+def test_the_wrapper_to_write_around_a_network_whose_logits_lie_in_its_output(end, place):
+    """The lines of the message are run as they are. All that the network consists of is observed behind them."""
+
+    def build(num_classes, **options):
+        return Ending(nn.Linear(8, num_classes), end)
+
+    with pytest.raises(
+        ValueError, match=r"^architecture: own:build gives .* for 3 images; .* Name a module"
+    ) as refused:
+        child_taps(build(N_CLASSES), "own:build", N_CLASSES, 16)
+    lines = str(refused.value).partition("\n")[2]
+    assert f"self.network(images){place}" in lines
+    names = {"nn": nn, "build": build}
+    exec(lines, names)
+    taps = child_taps(names["Logits"](N_CLASSES), "own:Logits", N_CLASSES, 16)
+    assert [tap.module for tap in taps] == ["network.features", "network.last"]
 
 
 def test_a_network_that_does_not_run_at_this_size_is_refused():
@@ -358,13 +537,18 @@ def test_taps_are_in_the_order_in_which_they_run():
         (["stem", "stem", "head"], r"^taps\[1\]: stem is the module of stem as well; name it once"),
         ({"a": "stem", "b": "stem", "c": "head"}, r"^taps\.b: stem is the module of a as well"),
         (["shared", "head"], r"^taps\[0\]: shared runs 2 times in a pass; a tap must run once"),
+        (["parts[0]", "stem", "parts[0]", "head"], r"^taps\[2\]: parts\[0\] is the module of parts\[0\] as well"),
+        (["parts[2]", "head"], r"^taps\[0\]: parts gives a tuple of 2 .*; its maps are parts\[0\], parts\[1\]$"),
+        (["stem[0]", "head"], r"^taps\[0\]: stem gives a tensor of float32, .*; its maps are stem$"),
+        (["prats[0]", "head"], r"^taps\[0\]: the network has no module prats; the nearest are parts"),
         (["idle", "head"], r"^taps\[0\]: idle runs 0 times in a pass"),
         (
             ["parts", "head"],
-            r"^taps\[0\]: parts gives a tuple of 2 for 2 images; a tap must give floats, \(B, \.\.\.\)",
+            r"^taps\[0\]: parts gives a tuple of 2 for 3 images; a tap must give floats, \(B, \.\.\.\); "
+            r"its maps are parts\[0\], parts\[1\]$",
         ),
-        (["whole", "head"], r"^taps\[0\]: whole gives a tensor of int64, \(2, 8, 8\), for 2 images"),
-        (["other_images", "head"], r"^taps\[0\]: other_images gives a tensor of float32, \(1, 8, 8, 8\), for 2"),
+        (["whole", "head"], r"^taps\[0\]: whole gives a tensor of int64, \(3, 8, 8\), for 3 images"),
+        (["other_images", "head"], r"^taps\[0\]: other_images gives a tensor of float32, \(1, 8, 8, 8\), for 3"),
         (["stem", "flat"], r"^taps: the last must be the logits, given by head; of those named, flat runs last"),
     ],
 )
