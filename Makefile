@@ -1,4 +1,5 @@
 # make demo   the whole study on small data: no download, no GPU
+# make look   three networks of ImageNet on twenty photographs, in two minutes, without training
 # make test   all checks and tests, ten minutes on two cores
 # make test-unit  the unit tests but for the slow ones, two minutes on two cores
 # make test-timm  the feature maps of every family of timm, ten minutes on one core
@@ -25,13 +26,16 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-unit test-timm test-slurm bench lint format docs lock clean
+.PHONY: demo look test test-unit test-timm test-slurm bench lint format docs lock clean
 
 demo: .venv/.installed
 	snakemake --configfile config/demo.yaml --cores $(CORES)
 	@echo
 	@echo "Tables:  results/demo/tables"
 	@echo "Figures: results/demo/figures"
+
+look: .venv/.installed-look
+	snakemake --configfile config/look.yaml --cores $(CORES)
 
 # The tests on SLURM, where it is installed, in a process of their own: they share one cluster.
 test: lint
@@ -89,6 +93,11 @@ clean:
 .venv/.installed: requirements.txt | .venv/bin/python
 	@echo "Installing requirements.txt into .venv (a few minutes the first time)"
 	$(PIP) --requirement requirements.txt
+	@touch $@
+
+.venv/.installed-look: requirements-look.txt .venv/.installed
+	@echo "Installing requirements-look.txt into .venv (60 MB)"
+	$(PIP) --requirement requirements-look.txt
 	@touch $@
 
 .venv/.installed-dev: requirements-dev.txt requirements-dev-no-deps.txt .venv/.installed

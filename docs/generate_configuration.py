@@ -59,7 +59,7 @@ def rows_below(path: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, ...]
 def kind(schema: Mapping[str, Any]) -> str:
     """Type and range in words: `integer ≥ 1 or null`, `list of number > 0, ≤ 1`."""
     if "enum" in schema:
-        return " or ".join(f"`{value}`" for value in schema["enum"])
+        return " or ".join("null" if value is None else f"`{value}`" for value in schema["enum"])
     kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
     words = ", ".join(f"{sign} {schema[bound]}" for bound, sign in BOUNDS.items() if bound in schema)
     text = " or ".join(KINDS.get(name, name) + (f" {words}" if words and name != "null" else "") for name in kinds)

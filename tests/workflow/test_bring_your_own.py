@@ -53,14 +53,15 @@ def study_with_examples(
     networks = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(networks)
     torch.manual_seed(0)
-    torch.save(networks.SmallNet(2, width=8).state_dict(), study.folder / "my_weights.pth")
+    for name, n_classes in {"my_weights": 2, "my_five_classes": 5}.items():
+        torch.save(networks.SmallNet(n_classes, width=8).state_dict(), study.folder / f"{name}.pth")
     study.configure(study_of_examples(repository))
     yield study
 
 
 def test_every_example_runs(study_with_examples: Study) -> None:
     study, results = study_with_examples, study_with_examples.folder / "results/tiny"
-    classifiers = ["convnext", "resnet26", "mobilenet", "small", "trained"]
+    classifiers = ["pretrained", "convnext", "resnet26", "mobilenet", "small", "trained"]
     sets = ["deepfool", "pgd_sign", "pgd_gaussian", "ifgsm_adaptive", "ifgsm_png"]
     measured = [f"results/tiny/distances/{name}/pgd.csv" for name in classifiers]
     attacked = [f"results/tiny/adversarial/{name}/val.h5" for name in sets]
@@ -76,6 +77,10 @@ def test_every_example_runs(study_with_examples: Study) -> None:
     assert layers["convnext"] == ["stage 1", "stage 2", "stage 3", "stage 4", "pool", "logits"]
     assert layers["resnet26"] == ["stem", "first stage", "middle of the third stage", "pooled", "logits"]
     assert len(layers["small"]) == 4
+    predictions = pd.read_csv(results / "predictions/pretrained/pgd.csv.gz")
+    assert set(predictions["label"]) == {0, 1} and set(predictions["predicted_clean"]) <= {*range(5)}
+    logits = pd.read_csv(results / "distances/pretrained/pgd.csv").groupby("denoiser").last()
+    assert set(logits["n_elements"]) == {5}
     assert kinds["resnet26"] == ["spatial", "spatial", "spatial", "pooled", "logits"]
     assert kinds["small"] == ["spatial", "spatial", "pooled", "logits"]
 
