@@ -76,6 +76,9 @@ def decode_splits_to_files(
 
 def _decode_split(file: h5py.File, images: ImageList, skip: bool, threads: int, split: str) -> Mapping[str, str]:
     """Fill the file of a split, and say which pictures cannot be decoded. skip: whether they are left out."""
+    for name in (*images.ids, *images.class_names):
+        if name.encode(errors="replace").decode() != name:  # HDF5 holds no other names
+            raise DataError(f"{images.source}: the name {name!r} is not in UTF-8; rename it.")
     decoded = decode_into(file["images"], images, threads, split)
     # Of all images, so that one that is mended later is another source.
     file.attrs["listed_sha256"] = images.listed_sha256()
@@ -153,7 +156,10 @@ def _refuse(splits: Mapping[str, ImageList], undecodable: Mapping[str, Mapping[s
 
 def _write_left_out(path: str, rows: list[tuple[str, str, str]]) -> None:
     """Write the files that are left out as CSV, and say in the log how many there are and why."""
-    with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        whole_file(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["split", "file", "reason"])
         writer.writerows(rows)

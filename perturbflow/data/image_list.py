@@ -38,7 +38,7 @@ class ImageList:
         try:
             return self.read_bytes(name)
         except Exception as error:  # of a damaged archive its readers raise nearly anything
-            raise DataError(f"{self.source}/{name} cannot be read ({error}).") from error
+            raise DataError(f"{self.source}/{name} cannot be read ({error}); mend or remove it.") from error
 
     def without(self, names: Collection[str]) -> ImageList:
         """The list without some of its images. Raises DataError where none of a class is left."""

@@ -148,7 +148,7 @@ def _write_picture(path: Path, pixels: Array) -> None:
 def _read_picture(path: Path) -> Array:
     """uint8 (H, W, 3)."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=["PNG"]) as picture:  # another one may start another program
             picture.load()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} is missing; {TABLE} lists it") from error

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.workflow.study import COPIED, Study, tiny_config
 from tests.workflow.test_rerun import OF_ALL_SETS, of_set
@@ -184,3 +185,31 @@ def test_weights_are_known_by_what_they_hold(study: Study) -> None:
     weights.unlink()
     assert study.stale()
     assert "classifier classifier=resnet18" not in study.stale()
+
+
+def test_pictures_are_known_by_what_they_hold(study: Study, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    for number in range(12):
+        split, name = "train" if number % 3 else "val", "ant" if number % 2 else "bee"
+        (pictures / split / name).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 32), number).save(pictures / split / name / f"{number}.png")
+    (pictures / "train/ant/damaged.png").touch()
+    everything = {"classes": None, "images_per_class": {}}
+    data, left_out = "results/tiny/data/train.h5", study.folder / "results/tiny/data/left_out.csv"
+
+    def configure(path: Path | str) -> None:
+        source = {"source": "image-folder", "path": str(path), "on_error": "skip", "image_size": 32, **everything}
+        study.configure({**tiny_config(), "data": source})
+
+    configure(pictures)
+    assert study.run(data) == Counter(["data"])
+    assert left_out.read_text(encoding="utf-8").splitlines()[1:] == ["train,train/ant/damaged.png,an empty file"]
+
+    copy = shutil.copytree(pictures, study.folder / "copy", copy_function=shutil.copy)
+    assert modified(copy / "train/ant/1.png") != modified(pictures / "train/ant/1.png")
+    configure("./copy")
+    assert study.stale(data) == Counter()
+    Image.new("L", (32, 32), 99).save(copy / "train/ant/99.png")
+    assert study.stale(data) == Counter(["data"])
+    shutil.rmtree(copy)
+    assert study.stale(data) == Counter()

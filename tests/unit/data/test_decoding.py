@@ -4,7 +4,10 @@ import csv
 import hashlib
 import io
 import json
+import os
+import sys
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -201,6 +204,18 @@ def test_a_file_that_cannot_be_read_is_no_picture_to_skip(folder, tmp_path, on_e
     (folder / "train/ant/x.png").symlink_to("nowhere")
     with pytest.raises(DataError, match=r"train/ant/x\.png cannot be read \(.*No such file"):
         make(folder, tmp_path / "data", on_error=on_error)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file names are Unicode there")
+def test_names_that_are_no_text_are_told(folder, tmp_path):
+    picture, other = (
+        Path(os.fsdecode(os.fsencode(folder / "train/ant") + name)) for name in (b"/\xff.png", b"/\xff.txt")
+    )
+    (folder / "train/ant/0.png").rename(picture)
+    with pytest.raises(DataError, match=r"the name 'train/ant/\\udcff\.png' is not in UTF-8; rename it"):
+        make(folder, tmp_path / "data")
+    picture.rename(other)
+    assert make(folder, tmp_path / "data")[1][1][1] == "train/ant/\\udcff.txt"
 
 
 def test_a_damaged_member_of_an_archive_is_named(tmp_path):

@@ -294,8 +294,9 @@ def test_refuses_bad_pictures(tmp_path, folder, monkeypatch):
     refused(PngError, rf"{path.name} is {SIZE}x{SIZE + 1}, others are {SIZE}x{SIZE}")
     Image.new("L", (SIZE, SIZE)).save(path)
     refused(PngError, rf"{path.name} has mode L; save it as RGB")
-    path.write_bytes(b"no picture")
-    refused(PngError, rf"{path.name} cannot be decoded")
+    for content in (b"no picture", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"):
+        path.write_bytes(content)
+        refused(PngError, rf"{path.name} cannot be decoded")
     path.unlink()
     refused(FileNotFoundError, rf"{path.name} is missing; set.csv lists it")
     (folder / "set.csv").unlink()
