@@ -116,24 +116,29 @@ def decode_into(pixels: Any, images: ImageList, threads: int = 1, description: s
             return np.zeros((image_size, image_size, 3), np.uint8)
         return np.asarray(ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BILINEAR))
 
-    def fill(start: int) -> list[bytes]:
-        """Decode some images; the digests of their files."""
-        squares, digests = [], []
-        for name in images.ids[start : start + n_of_task]:
-            content = images.read(name)
-            squares.append(square(name, content))
-            digests.append(hashlib.sha256(content).digest())
-        pixels[start : start + len(squares)] = np.stack(squares)
-        return digests
+    # As they lie on disk: in an archive those of a class may be anywhere.
+    order = sorted(range(n_images), key=images.ids.__getitem__)
+    digests = [b""] * n_images
 
-    digests: list[bytes] = []
+    def fill(start: int) -> int:
+        rows, squares = order[start : start + n_of_task], []
+        for row in rows:
+            content = images.read(images.ids[row])
+            squares.append(square(images.ids[row], content))
+            digests[row] = hashlib.sha256(content).digest()
+        if rows == [*range(rows[0], rows[0] + len(rows))]:
+            pixels[rows[0] : rows[0] + len(rows)] = np.stack(squares)
+        else:  # one by one: HDF5 is far slower where a list tells it many rows
+            for row, pixels_of_row in zip(rows, squares, strict=True):
+                pixels[row] = pixels_of_row
+        return len(rows)
+
     with (
         ThreadPoolExecutor(threads) as pool,
         tqdm(total=n_images, desc=description, unit=" images") as progress,
     ):
-        for done in pool.map(fill, range(0, n_images, n_of_task)):
-            digests += done
-            progress.update(len(done))
+        for n_done in pool.map(fill, range(0, n_images, n_of_task)):
+            progress.update(n_done)
     # Threads end in any order.
     in_order = {name: undecodable[name] for name in images.ids if name in undecodable}
     return Decoded(pictures_sha256(digests), in_order)

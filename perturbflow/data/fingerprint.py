@@ -141,19 +141,22 @@ def _would_be_the_same(data: Mapping[str, Any], seed: int, files: Mapping[str, P
 def _pictures_sha256(images: ImageList) -> str:
     from tqdm.auto import tqdm  # slow to import, and needed rarely
 
-    def digests(start: int) -> list[bytes]:
-        names = images.ids[start : start + IMAGES_PER_TASK]
-        return [hashlib.sha256(images.read(name)).digest() for name in names]
+    order = sorted(range(len(images.ids)), key=images.ids.__getitem__)  # as they lie on disk
+    digests = [b""] * len(order)
 
-    found: list[bytes] = []
+    def look(start: int) -> int:
+        rows = order[start : start + IMAGES_PER_TASK]
+        for row in rows:
+            digests[row] = hashlib.sha256(images.read(images.ids[row])).digest()
+        return len(rows)
+
     with (
         ThreadPoolExecutor(THREADS) as pool,
-        tqdm(total=len(images.ids), desc=f"{images.source}: are these the study's images", unit=" images") as progress,
+        tqdm(total=len(order), desc=f"{images.source}: are these the study's images", unit=" images") as progress,
     ):
-        for some in pool.map(digests, range(0, len(images.ids), IMAGES_PER_TASK)):
-            found += some
-            progress.update(len(some))
-    return pictures_sha256(found)
+        for n_done in pool.map(look, range(0, len(order), IMAGES_PER_TASK)):
+            progress.update(n_done)
+    return pictures_sha256(digests)
 
 
 def _digest(content: bytes) -> str:

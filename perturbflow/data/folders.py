@@ -51,7 +51,7 @@ def image_folder(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
 def folder_files(data: Mapping[str, Any]) -> dict[str, Path]:
     """The folders of the splits, and not what else lies there, which may be the study itself; or the zip file."""
     path = Path(data["path"])
-    return {"": path} if path.is_file() else {split: path / split for split in splits_of(data)}
+    return {split: path / split for split in splits_of(data)} if path.is_dir() else {"": path}
 
 
 def _check_split(tree: Tree, split: str, path: Path, needs: str) -> None:
