@@ -28,13 +28,15 @@ _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 
 @dataclass(frozen=True)
 class _Naming:
-    """How a project names the layers that timm's networks have in the same order.
+    """How a project names the layers that networks of timm have in the same order.
 
-    names: those of its modules, in the order in which they stand beside each other; numbers go by their size.
+    families: the modules of timm.models whose networks these are; that their layers have one order is tested for each.
+    names: of the project's modules, in the order in which they stand beside each other; numbers go by their size.
     same_padding: its convolutions pad as TensorFlow's do, which no shape tells.
     """
 
     project: str
+    families: tuple[str, ...]
     names: tuple[str, ...]
     same_padding: bool = False
 
@@ -42,6 +44,7 @@ class _Naming:
 _NAMINGS = (
     _Naming(
         "EfficientNet-PyTorch",
+        ("efficientnet",),
         (
             *("_conv_stem", "_expand_conv", "_bn0", "_depthwise_conv", "_blocks", "_conv_head", "_bn1"),
             *("_se_reduce", "_se_expand", "_project_conv", "_bn2", "_fc"),
@@ -50,6 +53,7 @@ _NAMINGS = (
     ),
     _Naming(
         "torchvision",
+        ("convnext", "efficientnet", "mobilenetv3", "swin_transformer"),
         (
             *("features", "layers", "norm1", "attn", "norm2", "mlp", "conv", "block", "fc1", "fc2"),
             *("qkv", "proj", "norm", "reduction", "classifier", "head"),
@@ -86,9 +90,9 @@ def renaming_of_timm(network: nn.Module) -> Renaming:
     They get timm's names, and the position embeddings of another input size are resampled. For any other network, and
     where timm does nothing, weights stay as they are.
     """
-    module = inspect.getmodule(type(network))
-    if module is None or not module.__name__.startswith("timm.models."):
+    if _family(network) is None:
         return dict
+    module = inspect.getmodule(type(network))
     # timm has no registry of these functions; they stand beside their networks under these names.
     names = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
     function = next((found for name in names if (found := getattr(module, name, None))), None)
@@ -123,7 +127,7 @@ def translations(state: State, network: nn.Module, rename: Renaming) -> Iterator
         yield transformer, "names of torchvision were translated into those of the network"
     pads_same = any(isinstance(module, Conv2dSame) for module in network.modules())
     for naming in _NAMINGS:
-        if found := _by_order(state, own, naming):
+        if _family(network) in naming.families and (found := _by_order(state, own, naming)):
             if naming.same_padding != pads_same:
                 padding = "as TensorFlow's do" if naming.same_padding else "evenly"
                 begins = "begins" if naming.same_padding else "does not begin"
@@ -141,6 +145,12 @@ def translations(state: State, network: nn.Module, rename: Renaming) -> Iterator
 def project_of(state: State) -> str | None:
     """Whose names the tensors have, where that is known and is not timm."""
     return next((naming.project for naming in _NAMINGS if _has_names_of(naming, _layers(state))), None)
+
+
+def _family(network: nn.Module) -> str | None:
+    """The module of timm.models that a network is of; None for networks of others."""
+    package, _, family = type(network).__module__.rpartition(".")
+    return family if package == "timm.models" else None
 
 
 def _substituted(name: str) -> str:
@@ -192,7 +202,10 @@ def _by_order(state: State, own: Mapping[str, Tensor], naming: _Naming) -> State
 
 
 def _has_names_of(naming: _Naming, paths: Iterable[str]) -> bool:
-    return all(part.isdecimal() or part in naming.names for path in paths for part in path.split("."))
+    parts = [path.split(".") for path in paths]
+    return all(first in naming.names for first, *_ in parts) and all(
+        part.isdecimal() or part in naming.names for path in parts for part in path
+    )
 
 
 def _layers(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

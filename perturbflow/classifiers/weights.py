@@ -97,7 +97,8 @@ def fit_weights(network: nn.Module, state: State, path: Path, rename: Renaming) 
             raise ValueError(f"weights: {path} {error}") from error
     fits = _different([attempt for attempt in attempts if not attempt.misfit])
     if not fits:
-        closest = max(attempts, key=lambda attempt: (len(own.keys() & attempt.state.keys()), -len(attempt.misfit)))
+        shared = [attempt for attempt in attempts if own.keys() & attempt.state.keys()]
+        closest = min(shared, key=lambda attempt: len(attempt.misfit), default=attempts[0])
         raise ValueError(_misfit(path, state, own, heads, closest))
     taken, notes = _chosen(fits, path)
     roots = tuple(fit.root for fit in fits)

@@ -43,7 +43,8 @@ def code_with(script, module):
 def code_of_network(script, architecture):
     """As `code`, with what describes a network of the user's own: the file of its module, or those of timm's folder."""
     if architecture.startswith(FOLDER):
-        return {**code(script), **digests(sorted(Path(architecture.removeprefix(FOLDER)).glob("*.*")))}
+        files = filter(Path.is_file, Path(architecture.removeprefix(FOLDER)).glob("*"))
+        return {**code(script), **digests(sorted(files))}
     file = source_file(architecture) if is_import_path(architecture) else None
     # By its import path, as the same file may lie elsewhere.
     return {**code(script), **({architecture: digest(file)} if file else {})}
@@ -112,9 +113,10 @@ def weights_input(classifier):
     What a Python package ships lies elsewhere on every machine, which must not make results stale: it is no input, and
     its digest alone tells of it. `local` keeps the prefix of a module from a path.
     """
-    is_of_package = config["classifiers"][classifier]["weights"].startswith(PACKAGE)
+    if config["classifiers"][classifier]["weights"].startswith(PACKAGE):
+        return []
     file = weights_file(classifier)
-    return [] if is_of_package or not file else ancient(local(str(file)))
+    return ancient(local(str(file))) if file else []
 
 
 def logits_file(classifier):

@@ -153,3 +153,12 @@ def test_only_timms_networks_are_renamed_by_timm():
         assert {*renamed} == {"features.denseblock1.denselayer1.norm1.weight"}
         assert renaming_of_timm(of_timm("resnet18"))(state) == state
         assert renaming_of_timm(nn.Linear(2, 2))(state) == state
+
+
+def test_in_a_network_of_anybody_elses_the_order_of_layers_decides_nothing(tmp_path):
+    """Two layers of one shape may stand in it in any order."""
+    theirs = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).state_dict()
+    torch.save({f"features.{name}": tensor for name, tensor in theirs.items()}, tmp_path / "theirs.pth")
+    network = nn.ModuleDict({"second": nn.Linear(4, 4), "first": nn.Linear(4, 4)})
+    with pytest.raises(ValueError, match="this network under other names, which have to be translated"):
+        load_weights_of_file(network, renaming_of_timm(network), tmp_path / "theirs.pth")
