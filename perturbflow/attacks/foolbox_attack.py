@@ -84,6 +84,7 @@ class FoolboxAttack:
         require_evaluation_mode(attacker, "attacked model")
         require_evaluation_mode(stopping_classifier, "stopping classifier")
         for start in range(0, len(images), self.batch_size):
+            seed_others(self.seed, self.first_row + start)
             rows = slice(start, min(start + self.batch_size, len(images)))
             index = torch.arange(rows.start, rows.stop, device=device or images.device)
             clean, expected = batch_of(images[rows], index.device), labels[rows].to(index.device)
@@ -92,7 +93,6 @@ class FoolboxAttack:
                 already = misclassified(stopping_classifier, clean, expected)
             perturbed = clean.clone()
             if not bool(already.all()):
-                seed_others(self.seed, self.first_row + start)
                 perturbed[~already] = self._perturb(
                     attacker, stopping_classifier, clean[~already], expected[~already], self.first_row + index[~already]
                 )

@@ -24,6 +24,7 @@ from perturbflow.attacks.foolbox_options import (
 )
 from perturbflow.attacks.gradient_sign import FinishedImages, MisclassifiedBy
 from perturbflow.attacks.random_numbers import NumbersOfImages
+from perturbflow.planning.config import load_schema
 
 N_IMAGES, N_CLASSES, SIZE = 12, 4, 6
 BOUNDS = (0.0, 255.0)
@@ -260,6 +261,13 @@ def test_a_batch_changes_what_is_made_of_an_image_where_it_is_said_to(name, opti
     assert changed == depends_on_batch(foolbox_attack(name, options))
     if not changed:
         assert torch.equal(five.succeeded, one.succeeded)
+
+
+def test_the_page_of_the_config_names_attacks_of_which_a_batch_matters():
+    page = load_schema()["properties"]["compute"]["properties"]["batch_size"]["description"]
+    names = [name for name in attack_names() if name not in NEEDS_NUMBA]
+    depending = {name for name in names if depends_on_batch(foolbox_attack(name, few_steps(name)))}
+    assert {name for name in names if f"`{name}`" in page} == depending
 
 
 def test_an_attack_depends_on_what_it_starts_from():

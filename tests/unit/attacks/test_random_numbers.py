@@ -67,3 +67,12 @@ def test_numpy_draws_the_same_for_each_batch_and_torch_does_not() -> None:
         seed_others(7, row)
         found.append((float(torch.rand(())), float(np.random.rand())))  # noqa: NPY002
     assert found[0][0] != found[1][0] and found[0][1] == found[1][1]
+
+
+@pytest.mark.gpu
+def test_draws_on_a_gpu() -> None:
+    images = torch.zeros(5, 3, 2, 2, device="cuda")
+    with NumbersOfImages(images, 0, range(5), 0):
+        whole = torch.randn(images.shape, device=images.device)
+    with NumbersOfImages(images[3:], 0, range(3, 5), 0):
+        assert torch.equal(torch.randn(images[3:].shape, device=images.device), whole[3:])
