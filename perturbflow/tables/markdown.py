@@ -53,6 +53,7 @@ def markdown_table(columns: Sequence[tuple[str, Sequence[str]]], n_text_columns:
 
 
 def captioned_table(caption: str, columns: Sequence[tuple[str, Sequence[str]]], n_text_columns: int = 1) -> str:
-    """A table beneath its caption."""
-    table = markdown_table(columns, n_text_columns)
-    return f"{caption} In parentheses: the paper's number on TinyImageNet, where it has one.\n\n{table}\n"
+    """A table beneath its caption, which tells of the paper's numbers where there are any."""
+    if any(cell.endswith(")") for _, cells in columns[n_text_columns:] for cell in cells):
+        caption += " In parentheses: the paper's number on TinyImageNet, where it has one."
+    return f"{caption}\n\n{markdown_table(columns, n_text_columns)}\n"

@@ -60,7 +60,7 @@ def table4_markdown(table: pd.DataFrame, labels: Labels) -> str:
     ]
     return captioned_table(
         f"**Table 4.** Mean squared error (px²) of the adversaries of the {SPLIT_WORDS[split]} split against the clean "
-        "images, before and after each denoiser.",
+        f"images{', before and after each denoiser' if len(columns) > 1 else ''}.",
         [("Adversarial set", [*map(labels.adversarial_set, table["adversarial_set"].unique())]), *columns],
     )
 

@@ -61,17 +61,20 @@ def accuracy_markdown(caption: str, table: pd.DataFrame, labels: Labels) -> str:
     """A frame of `table5` as Markdown: one row a set, one column a classifier and condition, percent."""
     split = split_of(table, "top1_{}_pct")
     table = table.assign(cell=cells_beside_paper(table, f"top1_{split}_pct", short_percent, ".1f"))
+    denoisers = [name for name in table["denoiser"].unique() if name != RAW]
     columns = [
-        (f"{labels.classifier(str(classifier))} {labels.condition(str(denoiser))}", list(rows["cell"]))
+        (
+            f"{labels.classifier(str(classifier))} {labels.condition(str(denoiser)) if denoisers else ''}".strip(),
+            list(rows["cell"]),
+        )
         for (classifier, denoiser), rows in table.groupby(["classifier", "denoiser"], sort=False)
     ]
     meanings = ["DN: denoiser"] + [
-        f"{short_form}: {labels.denoiser(name)}"
-        for name in table["denoiser"].unique()
-        if name != RAW and (short_form := labels.short_form(name))
+        f"{short_form}: {labels.denoiser(name)}" for name in denoisers if (short_form := labels.short_form(name))
     ]
+    explained = f" ({', '.join(meanings)})" if denoisers else ""
     return captioned_table(
-        f"{caption} on the adversarial sets of the {SPLIT_WORDS[split]} split ({', '.join(meanings)}).",
+        f"{caption} on the adversarial sets of the {SPLIT_WORDS[split]} split{explained}.",
         [("Adversarial set", [*map(labels.adversarial_set, table["adversarial_set"].unique())]), *columns],
     )
 

@@ -17,7 +17,7 @@ rule classifier:
         mem_mb=memory("classifier"),
         runtime=minutes("classifier"),
     params:
-        classifier=lambda wildcards: config["classifiers"][wildcards.classifier],
+        classifier=lambda wildcards: settings_without_files(wildcards.classifier),
         splits=SPLITS,
         seed=config["seed"],
         code=lambda wildcards: {

@@ -125,6 +125,13 @@ def logits_file(classifier):
     return ancient(local(logits)) if is_file(logits) else []
 
 
+def settings_without_files(classifier):
+    """A classifier's config without the paths of files, whose digests decide over a rerun."""
+    settings = config["classifiers"][classifier]
+    files = {"weights": weights_file(classifier), "logits": logits_file(classifier)}
+    return {key: value for key, value in settings.items() if not files.get(key)}
+
+
 def checkpoint_of_role(adversarial_set, role):
     """Checkpoint of the attacker or the stopping classifier of a set; without the latter the attacker judges."""
     settings = config["adversarial_sets"][adversarial_set]

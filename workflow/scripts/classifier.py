@@ -6,15 +6,17 @@ from perturbflow.machine.job import run_job
 
 
 def main() -> None:
+    # The params, which decide over a rerun, leave out where files lie.
+    settings = snakemake.config["classifiers"][snakemake.wildcards.classifier]
     train_classifier_to_files(
         ClassifierTraining(
             name=snakemake.wildcards.classifier,
             data=dict(zip(snakemake.params.splits, snakemake.input.data, strict=True)),
-            weights=resolve_weights(snakemake.params.classifier["weights"]),
+            weights=resolve_weights(settings["weights"]),
             checkpoint=snakemake.output.checkpoint,
             history=snakemake.output.history,
             accuracy=snakemake.output.accuracy,
-            settings=snakemake.params.classifier,
+            settings=settings,
             seed=snakemake.params.seed,
             code=snakemake.params.code,
             compute=snakemake.config["compute"],
