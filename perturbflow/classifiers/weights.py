@@ -119,10 +119,15 @@ def fit_weights(network: nn.Module, state: State, path: Path, rename: Renaming) 
 
 
 def _heads(network: Any) -> list[str]:
-    """Paths of the last layers: what the network calls its classifier, else its last module with weights."""
+    """Paths of the last layers: what the network or timm calls its classifier, else its last module with weights."""
     classifier = network.get_classifier() if hasattr(network, "get_classifier") else ()
     layers = classifier if isinstance(classifier, tuple) else (classifier,)
-    heads = [path for path, module in network.named_modules() if any(module is layer for layer in layers)]
+    described = getattr(network, "pretrained_cfg", None)
+    declared = described.get("classifier") if isinstance(described, Mapping) else None
+    names = (declared,) if isinstance(declared, str) else declared or ()
+    heads = [
+        path for path, module in network.named_modules() if path in names or any(module is layer for layer in layers)
+    ]
     return heads or [name.rpartition(".")[0] for name in network.state_dict()][-1:]
 
 

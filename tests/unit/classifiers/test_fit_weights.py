@@ -174,6 +174,13 @@ def test_a_missing_head_likewise(missing):
     assert not any(name.startswith("head") for name in fitted.state)
 
 
+def test_all_last_layers_that_timm_declares_are_heads():
+    with torch.device("meta"):
+        state = timm.create_model("volo_d1_224", num_classes=5).state_dict()
+        target = timm.create_model("volo_d1_224", num_classes=3)
+    assert {*fit(state, target).head_unfilled} == {"head.weight", "head.bias", "aux_head.weight", "aux_head.bias"}
+
+
 # ------------------------------------------------------------------------------------------------ what does not fit
 
 
