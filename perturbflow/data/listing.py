@@ -95,13 +95,13 @@ def root_of(tree: Tree, marks: Collection[str]) -> Tree:
 
     Raises DataError where several folders do.
     """
-    entries = [PurePosixPath(entry) for entry in chain(tree.folders, tree.files)]
-    homes = {entry.parent for entry in entries if entry.name in marks}
-    depth = min((len(home.parts) for home in homes), default=0)
-    roots = sorted(str(home) for home in homes if len(home.parts) == depth)
+    entries = (entry.rpartition("/") for entry in chain(tree.folders, tree.files))
+    homes = {home for home, _, name in entries if name in marks}
+    depths = {home: len(PurePosixPath(home).parts) for home in homes}
+    roots = sorted(home for home, depth in depths.items() if depth == min(depths.values()))
     if len(roots) > 1:
         raise DataError(f"{tree.name} holds several data sets, in {some(roots)}: name one of them in data.path.")
-    return tree.below("" if roots in ([], ["."]) else roots[0])
+    return tree.below(roots[0]) if roots else tree
 
 
 def folder_sizes(data: Mapping[str, Any]) -> ClassSizes:

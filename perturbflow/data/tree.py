@@ -76,9 +76,9 @@ def _folder_tree(path: Path) -> Tree:
     files, folders = [], []
     for folder, folder_names, file_names in os.walk(path, onerror=fail, followlinks=True):
         folder_names[:] = [name for name in folder_names if not is_junk(name)]
-        inside = Path(folder).relative_to(path)
-        folders += [(inside / name).as_posix() for name in folder_names]
-        files += [(inside / name).as_posix() for name in file_names if not is_junk(name)]
+        inside = os.path.relpath(folder, path).replace(os.sep, "/") + "/" if folder != str(path) else ""
+        folders += [inside + name for name in folder_names]
+        files += [inside + name for name in file_names if not is_junk(name)]
     return Tree(str(path), sorted(files), sorted(folders), lambda file: (path / file).read_bytes())
 
 
