@@ -16,7 +16,7 @@ from perturbflow.attacks.gradient_sign import FinishedImages
 from perturbflow.classifiers.building import load_classifier
 from perturbflow.files.images import read_split
 from perturbflow.files.provenance import artifact_attributes
-from perturbflow.files.sets import ATTACK_COLUMNS, perturbation_sizes, set_writer, unattacked
+from perturbflow.files.sets import ATTACK_COLUMNS, set_writer, unattacked
 from perturbflow.files.whole import sha256
 from perturbflow.machine.prefetch import behind
 
@@ -105,10 +105,7 @@ def attack_to_file(job: AttackJob, attack: Attack, networks: Mapping[str, nn.Mod
     def write(part: FinishedImages) -> None:
         positions = part.index.cpu().numpy()
         order = positions.argsort()  # HDF5 takes several rows at once in ascending order only
-        rows, adversarial = positions[order], part.images.permute(0, 2, 3, 1).cpu().numpy()[order]
-        images[rows] = adversarial
-        for name, sizes in perturbation_sizes(adversarial, split.images[rows]).items():
-            columns[name][rows] = sizes
+        images[positions[order]] = part.images.permute(0, 2, 3, 1).cpu().numpy()[order]
         for name in ATTACK_COLUMNS:
             columns[name][positions] = getattr(part, name).cpu().numpy()
         progress.update(len(positions))

@@ -14,7 +14,7 @@ from numpy.random import Generator
 
 from perturbflow.files.images import Array, Images, open_images, read_columns
 from perturbflow.files.provenance import artifact_attributes
-from perturbflow.files.sets import perturbation_sizes, set_writer, unattacked
+from perturbflow.files.sets import set_writer, unattacked
 from perturbflow.files.whole import sha256
 
 IMAGES_PER_BLOCK = 16  # given back at once; results do not depend on it
@@ -64,8 +64,6 @@ def control_to_file(
     with set_writer(output, attacked.shape[1:], columns, attributes) as images:
         for rows, block in control_blocks(settings["attack"], clean, index, attacked, seed, split):
             images[rows] = block
-            for name, sizes in perturbation_sizes(block, clean[index[rows]]).items():
-                columns[name][rows] = sizes
 
 
 def control_blocks(

@@ -1,4 +1,4 @@
-"""Reading the CSV files of a run, and the columns of its adversarial sets."""
+"""Reading the CSV files of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ _IMAGE_FILES = [
     re.compile(r"(?:distances|interventions)/(?P<classifier>[^/]+)/(?P<adversarial_set>[^/]+)_images\.csv\.gz$"),
     re.compile(r"predictions/(?P<classifier>[^/]+)/(?P<adversarial_set>[^/]+)\.csv\.gz$"),
     re.compile(r"mse/(?P<adversarial_set>[^/]+)_images\.csv\.gz$"),
-    re.compile(r"adversarial/(?P<adversarial_set>[^/]+)/(?P<split>[^/]+)\.h5$"),
 ]
 """Files with a row an image: the names that all their rows share stand in the path alone."""
 _IMAGE_FILE_TYPES = {
@@ -33,15 +32,13 @@ class MissingResultError(ValueError):
 def read_results(paths: str | Iterable[str], columns: Collection[str] | None = None) -> pd.DataFrame:
     """One frame of all rows of the CSV files at `paths`; names stay text, whatever they look like.
 
-    Of an adversarial set, adversarial/<set>/<split>.h5, these are its columns beside the images.
-
     columns: the only ones to read; None reads all. One that a file lacks is left out.
 
     Rows of the files that hold one per image (distances/<classifier>/<set>_images.csv.gz, and likewise of
     interventions, predictions and mse) get `classifier` and `adversarial_set` from the path. There are millions of
     them: their names are categories, their integers short.
 
-    Raises MissingResultError for a file that does not exist or is empty, BadFileError for one that is no HDF5 file.
+    Raises MissingResultError for a file that does not exist or is empty.
     """
     frames = [_read_csv(path, columns) for path in ([paths] if isinstance(paths, str) else paths)]
     if not frames:
@@ -58,8 +55,6 @@ def read_results(paths: str | Iterable[str], columns: Collection[str] | None = N
 def _read_csv(path: str, columns: Collection[str] | None) -> pd.DataFrame:
     matches = (pattern.search(Path(path).as_posix()) for pattern in _IMAGE_FILES)
     match = next((match for match in matches if match), None)
-    if Path(path).suffix == ".h5":
-        return _with_names(_columns_of_set(path, columns), match)
     try:
         frame = pd.read_csv(
             path,
@@ -70,21 +65,10 @@ def _read_csv(path: str, columns: Collection[str] | None) -> pd.DataFrame:
         )
     except (FileNotFoundError, pd.errors.EmptyDataError) as error:
         raise MissingResultError(f"{path} is missing or empty; run the rule that makes it.") from error
-    return _with_names(frame, match)
-
-
-def _columns_of_set(path: str, columns: Collection[str] | None) -> pd.DataFrame:
-    from perturbflow.files.images import open_whole  # with h5py, which takes its time, and one table alone needs it
-
-    with open_whole(path, ("index",)) as file:
-        names = [name for name in file if name != "images" and (columns is None or name in columns)]
-        return pd.DataFrame({name: file[name][:] for name in names})
-
-
-def _with_names(frame: pd.DataFrame, match: re.Match[str] | None) -> pd.DataFrame:
-    """A file's rows with the names that stand in its path alone."""
-    shared = {name: value for name, value in match.groupdict().items() if name not in frame} if match else {}
-    return frame.assign(**{name: pd.Categorical([value]).repeat(len(frame)) for name, value in shared.items()})
+    if match:
+        shared = {name: value for name, value in match.groupdict().items() if name not in frame}
+        frame = frame.assign(**{name: pd.Categorical([value]).repeat(len(frame)) for name, value in shared.items()})
+    return frame
 
 
 def select(frame: pd.DataFrame, file: str, columns: Sequence[str], **keys: str) -> pd.DataFrame:

@@ -55,7 +55,7 @@ def of_classifiers(accuracy: pd.DataFrame, targets: Mapping[str, float | None]) 
 def of_sets(attacks: pd.DataFrame) -> Iterator[StudyWarning]:
     """Sets that fooled few images or none, and those of which most images were wrong before.
 
-    attacks: rows of tables/attacks.csv.
+    attacks: rows of adversarial/<set>.csv.
     """
     for row in attacks.to_dict("records"):
         name, split, n_images, n_fooled = (row[key] for key in ("adversarial_set", "split", "n_images", "n_fooled"))

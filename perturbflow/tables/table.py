@@ -71,9 +71,10 @@ def with_warnings(table: pd.DataFrame, warnings: Sequence[StudyWarning]) -> pd.D
 def _notes(table: pd.DataFrame, warnings: Sequence[StudyWarning], labels: Labels) -> str:
     """The warnings about what a table names, as Markdown; all of them where it names nothing by itself."""
     label = {"classifier": labels.classifier, "adversarial_set": labels.adversarial_set}
+    names_any = any(column in table for columns in SUBJECTS.values() for column in columns)
     lines = []
     for one in warnings:
         columns = [column for column in SUBJECTS.get(one.about, ()) if column in table]
-        if not columns or table[columns].isin([one.name]).any(axis=None):
+        if not names_any or table[columns].isin([one.name]).any(axis=None):
             lines.append(f"- {label[one.about](one.name)} {one.text}.")
     return "\n".join(["\nTo be minded:\n", *dict.fromkeys(lines), ""]) if lines else ""

@@ -61,6 +61,7 @@ rule mean_squared_error:
     output:
         summary=f"{RESULTS}/mse/{{adversarial_set}}.csv",
         images=f"{RESULTS}/mse/{{adversarial_set}}_images.csv.gz",
+        attack=f"{RESULTS}/adversarial/{{adversarial_set}}.csv",
     log:
         f"{RESULTS}/logs/mse/{{adversarial_set}}.log",
     conda:

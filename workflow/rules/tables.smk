@@ -27,6 +27,10 @@ def clean_accuracy(classifiers):
     return expand(f"{RESULTS}/classifiers/{{classifier}}/accuracy.csv", classifier=classifiers)
 
 
+def attack_results(adversarial_sets):
+    return files_of_sets("adversarial/{adversarial_set}.csv", adversarial_sets=adversarial_sets)
+
+
 MSE = files_of_sets("mse/{adversarial_set}.csv")
 ACCURACY = "accuracy/{classifier}/{adversarial_set}.csv"
 DISTANCES = "distances/{classifier}/{adversarial_set}_images.csv.gz"
@@ -49,10 +53,7 @@ if TABLE1:
         {"paper": paper("table1"), "mse": MSE, "accuracy": files_of_sets(ACCURACY, [TABLE1["classifier"]])},
         {"adversarial_sets": SETS, **TABLE1, "split": VAL},
     )
-TABLES["attacks"] = (
-    {"sets": [f"{RESULTS}/adversarial/{name}/{split}.h5" for name in SETS for split in SPLITS]},
-    {"adversarial_sets": config["adversarial_sets"]},
-)
+TABLES["attacks"] = ({"sets": attack_results(SETS)}, {})
 TABLES["table2"] = (
     {"paper": paper("table2"), "clean_accuracy": clean_accuracy(ROLES)},
     {"adversarial_sets": config["adversarial_sets"], "split": VAL},
@@ -110,12 +111,20 @@ TARGETS = {
 
 def warned_of(table):
     """The files whose warnings a table gets."""
-    if table == "attacks":
-        return {}
-    accuracy = {"warned_accuracy": clean_accuracy(ROLES if table == "table2" else CLASSIFIERS)}
-    if table in ("table2", "table3"):
-        return accuracy
-    return {**accuracy, "warned_attacks": f"{RESULTS}/tables/attacks.csv"}
+    match table:
+        case "attacks":
+            return {"warned_attacks": attack_results(SETS)}
+        case "table2":
+            return {"warned_accuracy": clean_accuracy(ROLES)}
+        case "table3":
+            return {"warned_accuracy": clean_accuracy(CLASSIFIERS)}
+        case "claims":
+            sets = PAPERS_SETS
+        case "amplification":
+            sets = [name for name in SETS if name in {*NORM_OF, *NORM_OF.values()}]
+        case _:
+            sets = SETS
+    return {"warned_accuracy": clean_accuracy(CLASSIFIERS), "warned_attacks": attack_results(sets)}
 
 
 def module_of(table):
@@ -165,7 +174,7 @@ for table, (inputs, settings) in TABLES.items():
 rule warnings:
     input:
         accuracy=clean_accuracy(config["classifiers"]),
-        attacks=f"{RESULTS}/tables/attacks.csv",
+        attacks=attack_results(SETS),
         left_out=f"{RESULTS}/data/left_out.csv",
         distances=files_of_sets("distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS),
     output:

@@ -1,4 +1,4 @@
-"""Mean squared error of one adversarial set against the clean images, raw and denoised, on both splits."""
+"""Mean squared error of one adversarial set against the clean images, raw and denoised, and what came of the attack."""
 
 from itertools import product
 
@@ -14,6 +14,7 @@ def main() -> None:
         dict(zip(splits, snakemake.input.data, strict=True)),
         snakemake.output.summary,
         snakemake.output.images,
+        snakemake.output.attack,
     )
 
 

@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from perturbflow.files.sets import ATTACK_COLUMNS, SIZE_COLUMNS, perturbation_sizes, set_writer, unattacked
+from perturbflow.files.sets import ATTACK_COLUMNS, set_writer, unattacked
 
 KNOWN = {"label": np.array([3, 0]), "index": np.array([7, 9])}
 
@@ -19,7 +19,7 @@ def test_columns_lie_behind_the_images_in_one_order(tmp_path):
     with set_writer(tmp_path / "set.h5", (4, 5, 3), columns, {"seed": "0"}) as images:
         images[1:] = np.full((1, 4, 5, 3), 0.25)
         columns["steps"][1] = 6
-    assert order_in(tmp_path / "set.h5") == ["images", "index", "label", *ATTACK_COLUMNS, *SIZE_COLUMNS]
+    assert order_in(tmp_path / "set.h5") == ["images", "index", "label", *ATTACK_COLUMNS]
     with h5py.File(tmp_path / "set.h5") as file:
         assert dict(file.attrs) == {"seed": "0"}
         assert (file["images"].shape, file["images"].dtype) == ((2, 4, 5, 3), np.float32)
@@ -39,14 +39,3 @@ def test_an_error_leaves_no_file(tmp_path):
     with pytest.raises(KeyError), set_writer(tmp_path / "set.h5", (4, 5, 3), KNOWN, {}):
         raise KeyError
     assert list(tmp_path.iterdir()) == []
-
-
-def test_sizes_of_perturbations():
-    draws = np.random.default_rng(0)
-    clean = draws.integers(0, 256, (3, 4, 5, 3), dtype=np.uint8)
-    images = (clean + draws.normal(size=clean.shape)).astype(np.float32)
-    sizes = perturbation_sizes(images, clean)
-    for row in range(3):
-        change = (images[row].astype(np.float64) - clean[row]).ravel()
-        assert sizes["l2"][row] == pytest.approx(np.sqrt((change**2).sum()), rel=1e-12)
-        assert sizes["linf"][row] == abs(change).max()

@@ -1,5 +1,6 @@
 """From the files of a set, raw and denoised, to the CSV files of what was measured."""
 
+import json
 from itertools import product
 
 import numpy as np
@@ -9,10 +10,10 @@ import torch
 
 from perturbflow.classifiers.building import build_classifier, save_classifier
 from perturbflow.files.images import DataSplit, open_images
-from perturbflow.files.sets import set_writer
+from perturbflow.files.sets import set_writer, unattacked
 from perturbflow.measuring.intervene import InterventionJob, intervene_to_files
 from perturbflow.measuring.measure import MeasuringJob, measure_to_files
-from perturbflow.measuring.mse import mean_squared_errors_to_files
+from perturbflow.measuring.mse import attack_row, mean_squared_errors, mean_squared_errors_to_files
 from tests.inputs import write_split
 
 CONDITIONS, SPLITS = ("none", "unet"), ("train", "val")
@@ -29,10 +30,18 @@ def folder(tmp_path_factory):
     for split, n_images in N_IMAGES.items():
         images = generator.integers(0, 256, (n_images, SIZE, SIZE, 3), np.uint8)
         known = {"index": np.arange(n_images), "label": np.arange(n_images) % N_CLASSES}
+        # The first was wrong before, the next two are fooled.
+        attacked = {
+            "steps": np.minimum(np.arange(n_images), 5),
+            "succeeded": np.isin(np.arange(n_images), (1, 2)),
+            "already_misclassified": np.arange(n_images) == 0,
+        }
+        attributes = {"config": json.dumps({"attack": "fgsm", "stopping_classifier": "c"})}
         names = [str(row) for row in range(n_images)]
         write_split(folder / f"{split}.h5", DataSplit(images, known["label"], names, ["a", "b", "c"]))
         for condition, size in zip(CONDITIONS, (8.0, 4.0), strict=True):
-            with set_writer(folder / f"{condition}_{split}.h5", images.shape[1:], known, {}) as perturbed:
+            columns = known | attacked if condition == "none" else known
+            with set_writer(folder / f"{condition}_{split}.h5", images.shape[1:], columns, attributes) as perturbed:
                 perturbed[:] = images + size * np.where(np.indices(images.shape).sum(0) % 2, 1, -1)
     torch.manual_seed(0)
     network = {"architecture": "vgg19", "input_size": SIZE, "options": {"width": 0.05}}
@@ -53,7 +62,8 @@ def names_of(frame, *columns):
 def test_errors_of_each_condition_and_split(folder, conditions, tmp_path):
     summary, per_image = str(tmp_path / "fgsm.csv"), str(tmp_path / "fgsm_images.csv.gz")
     clean = {split: str(folder / f"{split}.h5") for split in SPLITS}
-    mean_squared_errors_to_files("fgsm", conditions, clean, summary, per_image)
+    attack = str(tmp_path / "attack.csv")
+    mean_squared_errors_to_files("fgsm", conditions, clean, summary, per_image, attack)
     means = pd.read_csv(summary, keep_default_na=False)
     assert list(means) == ["adversarial_set", "denoiser", "split", "mse_px2", "n_images"]
     assert list(zip(means["denoiser"], means["split"], strict=True)) == list(conditions)
@@ -61,6 +71,61 @@ def test_errors_of_each_condition_and_split(folder, conditions, tmp_path):
     images = pd.read_csv(per_image, keep_default_na=False)
     assert list(images) == ["denoiser", "split", "index", "mse_px2"]
     assert len(images) == 2 * sum(N_IMAGES.values())
+    norm = 8 * (SIZE * SIZE * 3) ** 0.5
+    sizes = {"l2_mean": norm, "l2_max": norm, "linf_mean": 8.0, "linf_max": 8.0}
+    train, val = pd.read_csv(attack).to_dict("records")
+    assert train == pytest.approx(
+        {
+            "adversarial_set": "fgsm",
+            "split": "train",
+            "n_images": 6,
+            "n_wrong_before": 1,
+            "n_fooled": 2,
+            "steps_mean": 3.0,
+            **sizes,
+        }
+    )
+    assert (val["split"], val["n_images"], val["steps_mean"]) == ("val", 4, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "expected"),
+    [
+        ({"stopping_classifier": None}, 3, {"n_wrong_before": None, "n_fooled": 2, "steps_mean": 3}),
+        ({"stopping_classifier": None}, -1, {"n_wrong_before": None, "n_fooled": 2, "steps_mean": None}),
+        ({"norm_of": "fgsm"}, 0, {"n_wrong_before": None, "n_fooled": None, "steps_mean": None}),
+    ],
+)
+def test_what_nobody_asked_is_empty(tmp_path, settings, steps, expected):
+    """Of four images two are fooled, by up to nine pixels."""
+    clean = np.full((4, 2, 2, 3), 100, np.uint8)
+    images = clean.astype(np.float32)
+    images[:, 0, 0, 0] += [0, 1, -2, 9]
+    write_split(tmp_path / "data.h5", DataSplit(clean, np.zeros(4, np.int64), list("abcd"), ["a", "b"]))
+    columns = {
+        "index": np.arange(4),
+        "label": np.zeros(4, np.int64),
+        "steps": np.full(4, steps),
+        "succeeded": np.array([False, False, True, True]),
+        "already_misclassified": np.zeros(4, bool),
+    }
+    with set_writer(tmp_path / "set.h5", clean.shape[1:], columns, {"config": json.dumps(settings)}) as file:
+        file[:] = images
+    row = attack_row(str(tmp_path / "set.h5"), str(tmp_path / "data.h5"), mean_squared_errors(images, clean))
+    assert {key: None if pd.isna(row[key]) else row[key] for key in expected} == expected
+    assert row["l2_mean"] == pytest.approx(3.0) and row["l2_max"] == pytest.approx(9.0) and row["linf_max"] == 9.0
+
+
+def test_a_set_whose_images_were_all_wrong_before_has_no_sizes(tmp_path):
+    clean = np.zeros((2, 2, 2, 3), np.uint8)
+    write_split(tmp_path / "data.h5", DataSplit(clean, np.zeros(2, np.int64), list("ab"), ["a", "b"]))
+    columns = {"index": np.arange(2), "label": np.zeros(2, np.int64), **unattacked(2)}
+    columns["already_misclassified"][:] = True
+    attributes = {"config": json.dumps({"stopping_classifier": "c"})}
+    with set_writer(tmp_path / "set.h5", clean.shape[1:], columns, attributes) as file:
+        file[:] = clean
+    row = attack_row(str(tmp_path / "set.h5"), str(tmp_path / "data.h5"), np.zeros(2))
+    assert (row["n_wrong_before"], row["n_fooled"]) == (2, 0) and np.isnan(row["l2_max"])
 
 
 def test_what_a_classifier_makes_of_a_set(folder, conditions, tmp_path):
