@@ -56,7 +56,7 @@ def edit_of_a_step() -> tuple[dict[str, Any], Counter[str]]:
     """A config with another step of one attack, and the jobs that this makes stale, as in test_rerun.py."""
     config = tiny_config()
     config["adversarial_sets"]["ifgsm"]["step"] = 4.0
-    return config, Counter([*of_set("ifgsm"), "table2", "table4", *OF_ALL_SETS])
+    return config, Counter([*of_set("ifgsm"), "table2", "table4", "attacks", *OF_ALL_SETS])
 
 
 def test_results_alone_are_up_to_date_in_a_new_clone(finished_study: Study, tmp_path: Path) -> None:

@@ -13,14 +13,15 @@ from tests.workflow.study import Study, jobs, tiny_config
 
 pytestmark = pytest.mark.workflow
 
-TABLES = [*(f"table{number}" for number in range(1, 6)), "decision_planes", "amplification", "claims"]
+LABELLED_TABLES = [*(f"table{n}" for n in range(1, 6)), "attacks", "decision_planes", "amplification", "claims"]
+TABLES = [*LABELLED_TABLES, "warnings"]
 FIGURES = ["figure figure=figure2", "figure figure=figure3"]
 GEOMETRY_FIGURE = "geometry_figure classifier=resnetv2_50"
 INTERVENTION_FIGURE = "intervention_figure classifier=resnetv2_50"
 INTERVENE = "intervene classifier=resnetv2_50, adversarial_set=fgsm"
 SETS = ["fgsm", "ifgsm", "noise"]
 # What depends on the distances, and on the accuracy, of every set.
-OF_ALL_SETS = ["table1", "table5", "decision_planes", *FIGURES, GEOMETRY_FIGURE]
+OF_ALL_SETS = ["table1", "table5", "decision_planes", *FIGURES, GEOMETRY_FIGURE, "warnings"]
 # What depends on fgsm, its control and the interventions with it.
 OF_FGSM = ["amplification", "claims", INTERVENE, INTERVENTION_FIGURE]
 SPLITS = ["train", "val"]
@@ -78,7 +79,7 @@ def test_the_step_of_one_attack_reruns_that_set_and_what_follows(study: Study) -
     config["adversarial_sets"]["ifgsm"]["step"] = 4.0
     study.configure(config)
     # Table 2 lists the steps; Table 3 is about the classifiers alone.
-    assert study.stale() == Counter([*of_set("ifgsm"), "table2", "table4", *OF_ALL_SETS])
+    assert study.stale() == Counter([*of_set("ifgsm"), "table2", "table4", "attacks", *OF_ALL_SETS])
 
 
 def test_the_step_of_an_attack_that_a_denoiser_is_trained_on_reruns_the_denoiser_too(study: Study) -> None:
@@ -86,7 +87,7 @@ def test_the_step_of_an_attack_that_a_denoiser_is_trained_on_reruns_the_denoiser
     config["adversarial_sets"]["fgsm"]["step"] = 4.0
     study.configure(config)
     follows = [*of_set("fgsm"), *of_set("noise"), "denoiser denoiser=unet", denoised("ifgsm"), *measured("ifgsm")]
-    assert study.stale() == Counter([*follows, "table2", "table4", *OF_ALL_SETS, *OF_FGSM])
+    assert study.stale() == Counter([*follows, "table2", "table4", "attacks", *OF_ALL_SETS, *OF_FGSM])
 
 
 def test_the_colour_of_a_figure_reruns_that_figure_alone(study: Study) -> None:
@@ -99,7 +100,7 @@ def test_the_colour_of_a_figure_reruns_that_figure_alone(study: Study) -> None:
 def test_a_label_of_the_vocabulary_redraws_tables_and_figures_alone(study: Study) -> None:
     study.edit("perturbflow/vocabulary.py", '"U-Net"', '"U-net"')
     assert jobs(study.snakemake("--dry-run").stdout) == Counter(
-        [*TABLES, *FIGURES, GEOMETRY_FIGURE, INTERVENTION_FIGURE]
+        [*LABELLED_TABLES, *FIGURES, GEOMETRY_FIGURE, INTERVENTION_FIGURE]
     )
 
 
@@ -110,7 +111,7 @@ def test_labels_and_colours_of_the_study_are_those_of_all_its_tables_and_figures
     config["denoisers"]["unet"]["label"] = "Small U-Net"
     config["figures"]["figure3"]["adversarial_sets"] = ["noise"]
     study.configure(config)
-    assert study.run() == Counter([*TABLES, *FIGURES, GEOMETRY_FIGURE, INTERVENTION_FIGURE])
+    assert study.run() == Counter([*LABELLED_TABLES, *FIGURES, GEOMETRY_FIGURE, INTERVENTION_FIGURE])
 
     results = study.folder / "results/tiny"
     colors = set_colors(SETS)
@@ -143,12 +144,12 @@ def test_how_it_runs_reruns_nothing(study: Study) -> None:
 def test_the_code_of_the_attacks_reruns_the_sets_but_no_classifier(study: Study) -> None:
     study.edit("perturbflow/attacks/gradient_sign.py", "images = images.detach()", "images = images.clone().detach()")
     expected = [*(job for name in SETS for job in of_set(name)), "denoiser denoiser=unet"]
-    assert study.stale() == Counter([*expected, "table4", *OF_ALL_SETS, *OF_FGSM])
+    assert study.stale() == Counter([*expected, "table4", "attacks", *OF_ALL_SETS, *OF_FGSM])
 
 
 def test_the_code_of_the_controls_reruns_the_control_alone(study: Study) -> None:
     study.edit("perturbflow/attacks/noise.py", "1.0 - 2 * generator", "1 - 2.0 * generator")
-    expected = [*of_set("noise"), "table4", *OF_ALL_SETS, "amplification"]
+    expected = [*of_set("noise"), "table4", "attacks", *OF_ALL_SETS, "amplification"]
     assert study.stale() == Counter(expected)
 
 
@@ -219,7 +220,7 @@ def test_the_code_of_augmentation_retrains_classifiers_and_no_denoiser(study: St
 
     study.edit("perturbflow/denoisers/training.py", "import torch\n", "import torch\n\nUNUSED = 0\n")
     follows = ["denoiser denoiser=unet", *(job for name in SETS for job in [denoised(name), *measured(name)])]
-    assert study.stale() == Counter([*follows, "table4", *OF_ALL_SETS, *OF_FGSM])
+    assert study.stale() == Counter([*follows, "table4", "attacks", *OF_ALL_SETS, *OF_FGSM])
 
 
 def test_a_metric_is_one_function_and_one_word(study: Study, repository: Path) -> None:

@@ -1,4 +1,4 @@
-from perturbflow.vocabulary import DECISION_PLANE_METRICS, PAPER_SETS
+from perturbflow.vocabulary import DECISION_PLANE_METRICS, PAPER_CLASSIFIERS, PAPER_SETS
 
 # The paper's tables, for the numbers beside ours; relative, so that a moved repository reruns nothing.
 PAPER = os.path.relpath(REPOSITORY / "resources/paper")
@@ -43,6 +43,9 @@ ROLES = dict.fromkeys(
 )
 
 PAPERS_SETS = [name for name in SETS if name in PAPER_SETS]
+# Any set tells the layers. A study without the paper's names its first one to the claims, which pass it over: what decides
+# over an input stands in the params.
+NAMED_TO_CLAIMS = PAPERS_SETS or SETS[:1]
 # The paper's split of each table, or the one that there is.
 TRAIN, VAL = SPLITS[0], SPLITS[-1]
 
@@ -89,16 +92,16 @@ if NORM_OF and "relative_error" in METRICS:
         {"distances_images": files_of_sets(DISTANCES, CLASSIFIERS, dict.fromkeys([*NORM_OF, *NORM_OF.values()]))},
         {"classifiers": CLASSIFIERS, "denoisers": DENOISERS, "controls": NORM_OF},
     )
-if PAPERS_SETS:
+if PAPERS_SETS or {*CLASSIFIERS} & {*PAPER_CLASSIFIERS}:
     TABLES["claims"] = (
         {
             "distances_images": files_of_sets(DISTANCES, CLASSIFIERS, PAPERS_SETS),
             "predictions": files_of_sets(PREDICTIONS, CLASSIFIERS, PAPERS_SETS),
             "mse_images": files_of_sets("mse/{adversarial_set}_images.csv.gz", adversarial_sets=PAPERS_SETS),
-            "layers": files_of_sets("distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS, PAPERS_SETS[:1]),
+            "layers": files_of_sets("distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS, NAMED_TO_CLAIMS[:1]),
             **{f"paper{number}": paper(f"table{number}") for number in (3, 4, 5, 7)},
         },
-        {"classifiers": CLASSIFIERS, "adversarial_sets": PAPERS_SETS, "denoisers": DENOISERS},
+        {"classifiers": CLASSIFIERS, "adversarial_sets": NAMED_TO_CLAIMS, "denoisers": DENOISERS},
     )
 
 
@@ -119,7 +122,7 @@ def warned_of(table):
         case "table3":
             return {"warned_accuracy": clean_accuracy(CLASSIFIERS)}
         case "claims":
-            sets = PAPERS_SETS
+            sets = NAMED_TO_CLAIMS
         case "amplification":
             sets = [name for name in SETS if name in {*NORM_OF, *NORM_OF.values()}]
         case _:
