@@ -42,7 +42,10 @@ def imagenet(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
     for split, tree in trees.items():
         groups[split], unsorted = _by_class(tree)
         if unsorted and split == "train":
-            raise DataError(f"{tree.name}/{unsorted[0]} lies below no WordNet id; move it to train/<WordNet id>/.")
+            raise DataError(
+                f"{tree.name}/{unsorted[0]} lies below no WordNet id, such as n01440764; move it to "
+                "train/<WordNet id>/, or write source: image-folder where classes have other names."
+            )
         if unsorted:
             classes = validation_classes(unsorted, tree.name, _text_places(path, tree), [*groups.get("train", ())])
             for file, wordnet_id in zip(unsorted, classes, strict=True):

@@ -169,7 +169,7 @@ def _columns_of(path: Path, file: str) -> _Columns:
         image, kind = f"{image}.bytes", kind.field("bytes").type
     if not (pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)):
         raise DataError(f"{path}/{file}: column {image} holds {kind}, not the bytes of pictures' files.")
-    names = features[label]["names"] if label in class_labels else _names_in_readme(path, label)
+    names = features[label].get("names") if label in class_labels else _names_in_readme(path, label)
     return _Columns(image, label, names)
 
 
