@@ -21,6 +21,10 @@ N_IMAGES = 3
 
 # What a user writes around a network whose logits lie in its output.
 WRAPPER = """
+from torch import nn
+from {package} import {build}
+
+
 class Logits(nn.Module):
     def __init__(self, num_classes, **options):
         super().__init__()
@@ -90,16 +94,15 @@ def stage_taps(network: nn.Module, name: str, n_classes: int, input_size: int) -
 def child_taps(network: nn.Module, name: str, n_classes: int, input_size: int) -> list[Tap]:
     """The taps of any network: the outputs of its children in the order in which they run, the last one the logits.
 
-    In place of a child that does not run as a whole, such as a list of modules, and of one that alone does all, stand
-    its own children. Outputs that are tuples, lists or mappings are taken apart. Children that run more than once, or
-    give no feature map, are left out.
+    In place of a child that gives no feature map, such as a list of modules, and of one that alone does all, stand its
+    own children. Outputs that are tuples, lists or mappings are taken apart. What runs more than once is left out.
     Raises ValueError where the network does not run, or does not give logits.
     """
     return _child_taps(_Pass(network, name, n_classes, input_size))
 
 
 def _child_taps(observed: _Pass) -> list[Tap]:
-    paths = [path for child in observed.children() for path in observed.maps_of(child)]
+    paths = list(dict.fromkeys(path for child in observed.children() for path in observed.maps_of(child)))
     logits = next((path for path in observed.logits if path in paths), observed.logits[0])
     before = [path for path in paths if path not in observed.logits and observed.when(path) < observed.when(logits)]
     return [
@@ -259,7 +262,8 @@ class _Pass:
         for place, tensor in _tensors(output):
             if tensor.is_floating_point() and tensor.shape[:2] == self._shape and math.prod(tensor.shape[2:]) == 1:
                 written = "".join(f"[{key!r}]" for key in place) + (".flatten(1)" if tensor.ndim > 2 else "")
-                wrapper = WRAPPER.format(build=name.rpartition(":")[2], place=written)
+                package, _, build = name.partition(":")
+                wrapper = WRAPPER.format(package=package, build=build, place=written)
                 return f"{message}. Name a module of yours that gives nothing else:\n{wrapper}"
         return message
 
@@ -278,7 +282,7 @@ class _Pass:
         ]
         network: Any = self._network
         classifier = network.get_classifier() if hasattr(network, "get_classifier") else None
-        named = self._paths[classifier] if isinstance(classifier, nn.Module) else None
+        named = self._paths.get(classifier) if isinstance(classifier, nn.Module) else None
         return sorted(
             are,
             key=lambda path: (
@@ -311,24 +315,24 @@ class _Pass:
         return flat and self.when(path) < self.when(self.logits[0])
 
     def children(self) -> list[nn.Module]:
-        """The network's children that ran, or what stands in their place (see `child_taps`)."""
-        found = self._children_that_ran(self._network)
-        while len(found) == 1 and (inner := self._children_that_ran(found[0])):
+        """The network's children that gave maps, or what stands in their place (see `child_taps`)."""
+        found = self._children_with_maps(self._network)
+        while len(found) == 1 and (inner := self._children_with_maps(found[0])):
             found = inner
         return found
 
-    def _children_that_ran(self, module: nn.Module) -> list[nn.Module]:
-        """Its children, the own children of each that did not run as a whole in its place."""
+    def _children_with_maps(self, module: nn.Module) -> list[nn.Module]:
+        """Its children, in place of each that gave no map the own children of that."""
         found = []
         for child in module.children():
-            found += [child] if self._runs[child].times else self._children_that_ran(child)
+            found += [child] if self.maps_of(child) else self._children_with_maps(child)
         return found
 
     def stage(self, declared: Mapping[str, Any]) -> str | None:
         """Path of the map that an entry of timm's `feature_info` declares, None where it cannot be observed.
 
-        The path that is declared may begin within a part of the network. The map of a module that does not run as a
-        whole is the last of its children's. Of several maps it is the one that has the declared channels and comes
+        The path that is declared may begin within a part of the network. The map of a module that gives none is the
+        last of its children's. Of several maps it is the one that has the declared channels and comes
         nearest to the declared resolution; where a module within gave it, the map of that, since what the stage hands
         on need not be what the network goes on from.
         """
@@ -338,8 +342,8 @@ class _Pass:
             modules = [module for module, path in self._paths.items() if path.endswith(f".{declared['module']}")]
         if len(modules) != 1:
             return None
-        if not self._runs[modules[0]].times:
-            modules = self._children_that_ran(modules[0])
+        if not self.maps_of(modules[0]):
+            modules = self._children_with_maps(modules[0])
         maps = [path for module in modules for path in self.maps_of(module)]
         last = max((self.when(path)[0] for path in maps), default=0)
         maps = [path for path in maps if self.when(path)[0] == last]
@@ -379,5 +383,7 @@ def _tensors(output: Any) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
 def _described(output: Any) -> str:
     if isinstance(output, Tensor):
         return f"a tensor of {str(output.dtype).removeprefix('torch.')}, {tuple(output.shape)},"
-    size = f" of {len(output)}" if isinstance(output, list | tuple | Mapping) else ""
+    if isinstance(output, Mapping):
+        return f"a mapping of {', '.join(map(str, output))}"
+    size = f" of {len(output)}" if isinstance(output, list | tuple) else ""
     return f"a {type(output).__name__}{size}"

@@ -1,5 +1,7 @@
 import collections
 import re
+import sys
+import types
 
 import pytest
 import torch
@@ -395,6 +397,35 @@ def test_children_that_give_no_map_are_left_out():
     ]
 
 
+class Record(nn.Module):
+    """Gives an object of a class of its own, as some libraries do."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+
+    def forward(self, images):
+        return types.SimpleNamespace(features=self.body(self.stem(images)))
+
+
+class OfRecord(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = Record()
+        self.head = nn.Linear(8, N_CLASSES)
+
+    def forward(self, images):
+        return self.head(self.backbone(images).features.mean((2, 3)))
+
+
+def test_children_of_what_gives_no_map_stand_in_its_place():
+    assert [tap.module for tap in child_taps(OfRecord(), "it", N_CLASSES, 16)] == [
+        "backbone.stem",
+        "backbone.body",
+        "head",
+    ]
+
+
 class Ending(nn.Module):
     """The same network with another way to its logits."""
 
@@ -447,7 +478,7 @@ def test_the_innermost_module_after_the_last_change_gives_the_logits():
         (nn.Linear(8, 3), r"gives a tensor of float32, \(3, 3\), for 3 images; .* logits of shape \(3, 7\)"),
         (Pair(), "gives a tuple of 2 for 3 images; [^.]*$"),
         (nn.Unflatten(1, (8, 1, 1)), r"gives a tensor of float32, \(3, 8, 1, 1\),[^.]*$"),
-        (Segmentation(), r"gives a dict of 1 for 3 images; [^.]*$"),
+        (Segmentation(), r"gives a mapping of out for 3 images; [^.]*$"),
         (
             nn.Sequential(nn.Linear(8, N_CLASSES), nn.Unflatten(1, (1, N_CLASSES)), Whole()),
             r"gives a tensor of int64, \(3, 7\),",
@@ -476,7 +507,7 @@ def with_logits(logits):
         (lambda logits: {"main": [logits.argmax(1), logits[..., None]]}, "['main'][1].flatten(1)"),
     ],
 )
-def test_the_wrapper_to_write_around_a_network_whose_logits_lie_in_its_output(end, place):
+def test_the_wrapper_to_write_around_a_network_whose_logits_lie_in_its_output(end, place, monkeypatch):
     """The lines of the message are run as they are. All that the network consists of is observed behind them."""
 
     def build(num_classes, **options):
@@ -488,7 +519,8 @@ def test_the_wrapper_to_write_around_a_network_whose_logits_lie_in_its_output(en
         child_taps(build(N_CLASSES), "own:build", N_CLASSES, 16)
     lines = str(refused.value).partition("\n")[2]
     assert f"self.network(images){place}" in lines
-    names = {"nn": nn, "build": build}
+    monkeypatch.setitem(sys.modules, "own", types.SimpleNamespace(build=build))
+    names = {}
     exec(lines, names)
     taps = child_taps(names["Logits"](N_CLASSES), "own:Logits", N_CLASSES, 16)
     assert [tap.module for tap in taps] == ["network.features", "network.last"]
