@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from perturbflow.data.image_list import DataError
-from perturbflow.machine.import_paths import is_import_path
+from perturbflow.machine.import_paths import is_import_path, load_object
 from perturbflow.planning.class_names import class_names_of
 from perturbflow.planning.config import CONTROLS, OWN_ATTACKS
 from perturbflow.planning.declarations import architectures
@@ -35,10 +35,9 @@ def mistakes(config: Mapping[str, Any], is_local: bool = True) -> list[str]:
         class_names = class_names_of(config)
         if len(class_names) < 2:
             found.append(f"data: the only class is {class_names[0]}; a classifier needs two at least")
+            class_names = None
     except (OSError, DataError) as error:
         found.append(f"data: {error}")
-    if class_names is None or len(class_names) < 2:
-        class_names = [""] * 2
     found += [
         *(
             f"classifiers.{name}.{text}"
@@ -88,8 +87,17 @@ def _own_denoisers(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: settings for name, settings in config["denoisers"].items() if ":" in settings["architecture"]}
 
 
-def _classifier(settings: Mapping[str, Any], class_names: Sequence[str], is_made: bool) -> Iterator[str]:
-    """is_made: whether its checkpoint is there."""
+def _classifier(settings: Mapping[str, Any], class_names: Sequence[str] | None, is_made: bool) -> Iterator[str]:
+    """class_names: None where the data are wrong themselves. is_made: whether the classifier's checkpoint is there."""
+    if class_names is None and is_import_path(settings["architecture"]):
+        try:
+            load_object(settings["architecture"])  # what it gives may be right for the data that are meant
+        except ValueError as error:
+            yield f"architecture: {error}"
+        return
+    if class_names is None or (settings["logits"] and not all(class_names)):  # whether the last layer fits is not known
+        settings = {**settings, "logits": None, "training": {"max_epochs": 1}}
+    class_names = class_names or [""] * 2
     import torch
 
     from perturbflow.classifiers.building import classifier_of_data, timm_config
@@ -119,7 +127,7 @@ def _denoiser(settings: Mapping[str, Any], image_size: int) -> Iterator[str]:
     from torch import nn
 
     from perturbflow.denoisers.networks import ImportedDenoiser
-    from perturbflow.machine.import_paths import load_object, make
+    from perturbflow.machine.import_paths import make
 
     path = settings["architecture"]
     try:

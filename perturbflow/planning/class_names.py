@@ -13,7 +13,7 @@ from perturbflow.data.sources import SOURCES, list_splits
 
 
 def class_names_of(config: Mapping[str, Any]) -> list[str]:
-    """The classes of the data, in the order of their labels; of those still to be downloaded their number alone.
+    """The classes of the data, in the order of their labels; as many empty names where they are still to be downloaded.
 
     config: resolved. The source is listed, but where nothing but the number of classes of a source that is always there
     is asked for. Where it is gone and the data file is there, that tells.
@@ -21,7 +21,7 @@ def class_names_of(config: Mapping[str, Any]) -> list[str]:
     """
     data = config["data"]
     source = SOURCES[data["source"]]
-    unnamed = [f"class {number}" for number in range(data["classes"] or source.class_sizes(data).n_classes)]
+    unnamed = [""] * (data["classes"] or source.class_sizes(data).n_classes)
     if not source.needs_path and not any(one["logits"] for one in config["classifiers"].values()):
         return unnamed
     try:
