@@ -2,7 +2,7 @@
 # make look   three networks of ImageNet on twenty photographs, in two minutes, without training
 # make test   all checks and tests, ten minutes on two cores
 # make test-unit  the unit tests but for the slow ones, two minutes on two cores
-# make test-timm  the feature maps of every family of timm, ten minutes on one core
+# make test-timm  the feature maps of every family of timm, five minutes on one core
 # make test-slurm  a small study on a SLURM of one node, which it installs and starts (Debian, Ubuntu; root)
 # make bench  measure speed and memory against their bounds, on a GPU where there is one
 # make lint   the checks alone

@@ -1,4 +1,4 @@
-"""Every family of timm gets its taps: `make test-timm`, ten minutes on one core."""
+"""Every family of timm gets its taps: `make test-timm`, five minutes on one core."""
 
 import pytest
 import timm
