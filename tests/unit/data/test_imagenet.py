@@ -1,6 +1,7 @@
 """ImageNet as people have it: every layout is the same pictures in the same classes."""
 
 import io
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from perturbflow.data.fingerprint import digest_of_files
 from perturbflow.data.image_list import DataError
 from perturbflow.data.sources import SOURCES, list_splits
 from tests.inputs import decode
@@ -259,6 +261,18 @@ def test_sizes_are_told_without_opening_archives(layout, tmp_path):
     has_folders = any((tmp_path / "imagenet").rglob("train/n0*/"))
     assert sizes.n_classes in ((3, 2) if has_folders else (1000,))
     assert not sizes.all_equal and sizes.largest["train"] >= 3 and sizes.largest["val"] >= 2
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_edit_of_whatever_is_read_is_seen(layout, tmp_path):
+    data = settings("imagenet", layout(tmp_path / "imagenet"))
+    seen = {digest_of_files(SOURCES["imagenet"].files(data))}
+    passed_over = {"test", "Annotations", "ImageSets", "readme.txt"}
+    read = [file for file in sorted(tmp_path.rglob("[!.]*")) if file.is_file() and not passed_over & {*file.parts}]
+    for file in read:
+        os.utime(file, (1, 1))
+        seen.add(digest_of_files(SOURCES["imagenet"].files(data)))
+    assert len(seen) == len(read) + 1
 
 
 def test_names_are_those_of_timm_where_the_data_set_has_none(tmp_path):

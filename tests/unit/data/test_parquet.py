@@ -1,6 +1,7 @@
 """Parquet files as hubs distribute image data sets."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from perturbflow.data import parquet
+from perturbflow.data.fingerprint import digest_of_files
 from perturbflow.data.image_list import DataError
 from perturbflow.data.sources import SOURCES, list_splits
 from tests.inputs import decode
@@ -175,6 +177,16 @@ def test_a_row_group_is_read_once_however_its_classes_are_mixed(hub, monkeypatch
     images = list_splits(settings("parquet", hub), 0)["train"]
     decode(images, 64)
     assert len(read) == 2 + 2  # six rows and four, three a group
+
+
+def test_an_edit_of_whatever_is_read_is_seen(hub):
+    files = SOURCES["parquet"].files
+    seen = {digest_of_files(files(settings("parquet", hub)))}
+    for file in [*hub.glob("data/*.parquet"), hub / "README.md"]:
+        os.utime(file, (1, 1))
+        seen.add(digest_of_files(files(settings("parquet", hub))))
+    (hub / "data/train-00001-of-00002-2c3d.parquet").unlink()
+    assert len(seen | {digest_of_files(files(settings("parquet", hub)))}) == 6
 
 
 def test_sizes_are_told_by_the_labels(hub, tmp_path):
