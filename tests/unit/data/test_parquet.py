@@ -217,6 +217,11 @@ REFUSED = {
         FileNotFoundError,
         r"train-\*-of-00003\.parquet: 2 of 3 files are not there, number 0, 2; fetch them, or",
     ),
+    "two versions": (
+        lambda root: (both(root / "snapshots/a"), both(root / "snapshots/b")),
+        DataError,
+        r"several data sets, snapshots/a/train\.parquet and snapshots/b/train\.parquet: name the folder of one",
+    ),
     "near names": (
         lambda root: both(root, label=None, lable=lambda split: pa.array(LABELS[split])),
         DataError,
