@@ -23,6 +23,8 @@ from perturbflow.data.wordnet import WORDNET_ID, name_classes
 
 KAGGLE_FOLDERS = ("ILSVRC", "Data", "CLS-LOC")
 LARGEST_CLASS = {"train": 1300, "val": 50}
+OFFICIAL_ARCHIVES = {"train": (147_897_477_120, 1_281_167), "val": (6_744_924_160, 50_000)}
+"""Bytes and pictures of the official archives: to list them takes minutes, and their size tells which they are."""
 
 
 def imagenet(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
@@ -67,12 +69,22 @@ def imagenet(data: Mapping[str, Any], seed: int) -> dict[str, ImageList]:
 def imagenet_sizes(data: Mapping[str, Any]) -> ClassSizes:
     """Estimates where there are class folders, and the sizes of the whole ImageNet where there are archives."""
     path = Path(data["path"])
+    total = {split: number for split in splits_of(data) if (number := _pictures_in_archive(path, split))}
     for place in _places(path):
         sizes = folder_sizes({**data, "path": place})
         if sizes.n_classes:
             largest = {split: number or LARGEST_CLASS[split] for split, number in sizes.largest.items()}
-            return ClassSizes(sizes.n_classes, largest)
-    return ClassSizes(1000 if path.exists() else 0, LARGEST_CLASS)
+            return ClassSizes(sizes.n_classes, largest, total=total)
+    return ClassSizes(1000 if path.exists() else 0, LARGEST_CLASS, total=total)
+
+
+def _pictures_in_archive(path: Path, split: str) -> int | None:
+    """The number of pictures of a split that is read from an official archive."""
+    archive = path / f"ILSVRC2012_img_{split}.tar"
+    if any(folder.is_dir() for folder in (path / split, archive.with_suffix(""))) or not archive.is_file():
+        return None
+    n_bytes, n_pictures = OFFICIAL_ARCHIVES[split]
+    return n_pictures if archive.stat().st_size == n_bytes else None
 
 
 def imagenet_files(data: Mapping[str, Any]) -> dict[str, Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,12 +27,14 @@ CLASSES_LOOKED_AT = 10
 class ClassSizes:
     """How many images a source has.
 
-    largest: images of its largest class, by split. all_equal: whether each of its classes has as many.
+    largest: images of its largest class, by split. all_equal: whether each of its classes has as many. total: how many
+    all are, of splits of which that is known.
     """
 
     n_classes: int
     largest: Mapping[str, int]
     all_equal: bool = False
+    total: Mapping[str, int] = field(default_factory=dict)
 
 
 def splits_of(data: Mapping[str, Any]) -> list[str]:

@@ -109,7 +109,15 @@ def _split_named(file: Path) -> str | None:
 
 
 def _check_series(path: Path, files: Sequence[str]) -> None:
-    """Raise FileNotFoundError where a file says of how many it is one, and some of these are not there."""
+    """Raise FileNotFoundError where a file says of how many it is one, and some of these are not there.
+
+    Raises DataError where two files have one name: they are of several versions or parts of a data set.
+    """
+    by_name: dict[str, str] = {}
+    for file in files:
+        other = by_name.setdefault(Path(file).name, file)
+        if other != file:
+            raise DataError(f"{path} holds several data sets, {other} and {file}: name the folder of one in data.path.")
     series: dict[tuple[str, int], set[int]] = {}
     for file in files:
         if match := re.search(r"^(.*?)-(\d+)-of-(\d+)", file):

@@ -1,6 +1,7 @@
 """ImageNet as people have it: every layout is the same pictures in the same classes."""
 
 import io
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from perturbflow.data.fingerprint import digest_of_files
 from perturbflow.data.image_list import DataError
+from perturbflow.data.imagenet import OFFICIAL_ARCHIVES
 from perturbflow.data.sources import SOURCES, list_splits
+from perturbflow.planning.image_counts import count_images
 from tests.inputs import decode
 from tests.unit.data.test_sources import jpeg, settings, write
 
@@ -259,6 +263,30 @@ def test_sizes_are_told_without_opening_archives(layout, tmp_path):
     has_folders = any((tmp_path / "imagenet").rglob("train/n0*/"))
     assert sizes.n_classes in ((3, 2) if has_folders else (1000,))
     assert not sizes.all_equal and sizes.largest["train"] >= 3 and sizes.largest["val"] >= 2
+
+
+def test_the_official_archives_are_counted_without_being_listed(tmp_path):
+    data = settings("imagenet", tmp_path)
+    for split, (n_bytes, n_pictures) in OFFICIAL_ARCHIVES.items():
+        with open(tmp_path / f"ILSVRC2012_img_{split}.tar", "wb") as file:
+            file.truncate(n_bytes)  # a hole
+        assert count_images(tmp_path / "none.h5", {}, data, 0, split) == n_pictures
+    put_train(tmp_path / "train")  # is read in its place
+    write(tmp_path / "ILSVRC2012_img_val.tar", tar(VAL))
+    write(tmp_path / "ILSVRC2012_devkit_t12.tar.gz", devkit())
+    assert [count_images(tmp_path / "none.h5", {}, data, 0, split) for split in ("train", "val")] == [9, 6]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_edit_of_whatever_is_read_is_seen(layout, tmp_path):
+    data = settings("imagenet", layout(tmp_path / "imagenet"))
+    seen = {digest_of_files(SOURCES["imagenet"].files(data))}
+    passed_over = {"test", "Annotations", "ImageSets", "readme.txt"}
+    read = [file for file in sorted(tmp_path.rglob("[!.]*")) if file.is_file() and not passed_over & {*file.parts}]
+    for file in read:
+        os.utime(file, (1, 1))
+        seen.add(digest_of_files(SOURCES["imagenet"].files(data)))
+    assert len(seen) == len(read) + 1
 
 
 def test_names_are_those_of_timm_where_the_data_set_has_none(tmp_path):

@@ -1,6 +1,7 @@
 """Parquet files as hubs distribute image data sets."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from perturbflow.data import parquet
+from perturbflow.data.fingerprint import digest_of_files
 from perturbflow.data.image_list import DataError
 from perturbflow.data.sources import SOURCES, list_splits
 from tests.inputs import decode
@@ -177,6 +179,16 @@ def test_a_row_group_is_read_once_however_its_classes_are_mixed(hub, monkeypatch
     assert len(read) == 2 + 2  # six rows and four, three a group
 
 
+def test_an_edit_of_whatever_is_read_is_seen(hub):
+    files = SOURCES["parquet"].files
+    seen = {digest_of_files(files(settings("parquet", hub)))}
+    for file in [*hub.glob("data/*.parquet"), hub / "README.md"]:
+        os.utime(file, (1, 1))
+        seen.add(digest_of_files(files(settings("parquet", hub))))
+    (hub / "data/train-00001-of-00002-2c3d.parquet").unlink()
+    assert len(seen | {digest_of_files(files(settings("parquet", hub)))}) == 6
+
+
 def test_sizes_are_told_by_the_labels(hub, tmp_path):
     sizes = SOURCES["parquet"].class_sizes(settings("parquet", hub))
     assert (sizes.n_classes, sizes.largest, sizes.all_equal) == (3, {"train": 4, "val": 2}, False)
@@ -204,6 +216,11 @@ REFUSED = {
         lambda root: save(both(root) / "train-00001-of-00003.parquet", table("train")),
         FileNotFoundError,
         r"train-\*-of-00003\.parquet: 2 of 3 files are not there, number 0, 2; fetch them, or",
+    ),
+    "two versions": (
+        lambda root: (both(root / "snapshots/a"), both(root / "snapshots/b")),
+        DataError,
+        r"several data sets, snapshots/a/train\.parquet and snapshots/b/train\.parquet: name the folder of one",
     ),
     "near names": (
         lambda root: both(root, label=None, lable=lambda split: pa.array(LABELS[split])),
