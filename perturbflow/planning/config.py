@@ -43,7 +43,10 @@ CONTROLS = {*vocabulary.CONTROLS}
 LABELLED = ("classifiers", "adversarial_sets", "denoisers")
 """Sections whose entries may have a label."""
 
-PATHS = ("data.path", "classifier_defaults.weights", "classifiers.*.weights")
+PATHS = (
+    "data.path",
+    *(f"{entry}.{key}" for entry in ("classifier_defaults", "classifiers.*") for key in ("weights", "logits")),
+)
 """Keys whose values are paths of files or folders, or may be."""
 
 KeyPath = tuple[str | int, ...]
