@@ -63,6 +63,7 @@ include: "workflow/rules/attacks.smk"
 include: "workflow/rules/denoisers.smk"
 include: "workflow/rules/measuring.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/warnings.smk"
 include: "workflow/rules/figures.smk"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from perturbflow.classifiers.logits import is_file
 from perturbflow.classifiers.weight_paths import PACKAGE, resolve_weights
+from perturbflow.data.fingerprint import source_fingerprint
 from perturbflow.data.sources import data_slice
 from perturbflow.planning.config import CONTROLS, OWN_ATTACKS, take_labels
 from perturbflow.machine.import_paths import REPOSITORY, is_import_path, source_file
@@ -62,6 +63,13 @@ def digests(files):
     A clone or a copy gives them a time that says nothing: as inputs they are `ancient`, and what they hold decides.
     """
     return {Path(file).name: digest_of_bytes(file) for file in ([files] if isinstance(files, str | Path) else files)}
+
+
+@cache
+def fingerprint_of_source():
+    """What the data are made from, see perturbflow/data/fingerprint.py; where pictures have moved it reads them."""
+    files = {split: Path(rules.data.output.get(split)) for split in SPLITS}  # with the prefix that a module may have
+    return source_fingerprint(config["data"], config["seed"], code("data.py"), files)
 
 
 def one_of(names):

@@ -1,21 +1,6 @@
-from functools import cache
-from pathlib import Path
-
-from perturbflow.data.fingerprint import source_fingerprint
-
-DATA_FILES = {split: f"{RESULTS}/data/{split}.h5" for split in SPLITS}
-
-
-@cache
-def fingerprint_of_source():
-    """What the data are made from, see perturbflow/data/fingerprint.py; where pictures have moved it reads them."""
-    files = {split: Path(rules.data.output.get(split)) for split in SPLITS}  # with the prefix that a module may have
-    return source_fingerprint(config["data"], config["seed"], code("data.py"), files)
-
-
 rule data:
     output:
-        **DATA_FILES,
+        **{split: f"{RESULTS}/data/{split}.h5" for split in SPLITS},
         left_out=f"{RESULTS}/data/left_out.csv",
     log:
         f"{RESULTS}/logs/data.log",

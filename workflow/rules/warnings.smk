@@ -1,0 +1,21 @@
+rule warnings:
+    input:
+        accuracy=clean_accuracy(config["classifiers"]),
+        attacks=attack_results(SETS),
+        left_out=f"{RESULTS}/data/left_out.csv",
+        distances=files_of_sets("distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS),
+    output:
+        f"{RESULTS}/warnings.csv",
+    log:
+        f"{RESULTS}/logs/warnings.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("table"),
+        runtime=minutes("table"),
+    params:
+        targets=TARGETS,
+        code=code("study_warnings.py"),
+    script:
+        "../scripts/study_warnings.py"
