@@ -170,4 +170,6 @@ def _write_left_out(path: str, rows: list[tuple[str, str, str]]) -> None:
         writer.writerows(rows)
     for reason, n_files in Counter(reason for _, _, reason in rows).most_common():
         such = next(file for _, file, other in rows if other == reason)
+        # A name that is no text is written as in the CSV.
+        such = such.encode(errors="backslashreplace").decode()
         logging.warning("Files left out: %d (%s), such as %s", n_files, reason, such)

@@ -111,7 +111,7 @@ def find_warnings(
     """
     found = [*of_classifiers(read_results(accuracy), targets)] if accuracy else []
     for name, paths in files.items():
-        found += FINDERS[name](read_results(paths))
+        found += FINDERS[name](read_results(paths)) if paths else []
     return list(dict.fromkeys(found))
 
 

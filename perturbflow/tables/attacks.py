@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
+from perturbflow.results.reading import select
 from perturbflow.tables.markdown import markdown_table, three_significant
 from perturbflow.tables.table import Table
 from perturbflow.vocabulary import Labels
 
 
-def attacks(sets: pd.DataFrame) -> pd.DataFrame:
-    """The rows of adversarial/<set>.csv, one a set and split, with the columns of `measuring.mse.attack_row`."""
-    return sets.astype({"n_wrong_before": "Int64", "n_fooled": "Int64"})  # some are empty, and stay whole numbers
+def attacks(sets: pd.DataFrame, adversarial_sets: Sequence[str]) -> pd.DataFrame:
+    """What came of each attack, one row a set and split, in the order of `adversarial_sets`.
+
+    sets: rows of adversarial/<set>.csv, with the columns of `measuring.mse.attack_row`, which the table has too.
+    Raises MissingResultError for a set without rows.
+    """
+    rows = [select(sets, f"adversarial/{name}.csv", ["n_fooled"], adversarial_set=name) for name in adversarial_sets]
+    # Some numbers are missing; the others stay whole.
+    return pd.concat(rows, ignore_index=True).astype({"n_wrong_before": "Int64", "n_fooled": "Int64"})
 
 
 def attacks_markdown(table: pd.DataFrame, labels: Labels) -> str:

@@ -1,6 +1,7 @@
 """The profiles' rerun-triggers leave out that a job's list of inputs changed. Nothing stale is missed for that."""
 
 import re
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -84,8 +85,7 @@ def other_sets_of_a_figure(config: Config) -> None:
 
 
 def weights_of_a_file(config: Config) -> None:
-    # Any file that is there and older.
-    config["classifiers"]["resnet18"]["weights"] = "results/tiny/classifiers/resnetv2_50/checkpoint.pt"
+    config["classifiers"]["resnet18"]["weights"] = "mine.pt"
 
 
 EDITS: list[Callable[[Config], None]] = [
@@ -112,7 +112,9 @@ EDITS: list[Callable[[Config], None]] = [
 
 @pytest.fixture(scope="module")
 def edited(finished_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return finished_study.copy_to(tmp_path_factory.mktemp("edited") / "perturbflow")
+    study = finished_study.copy_to(tmp_path_factory.mktemp("edited") / "perturbflow")
+    shutil.copy2(study.folder / "results/tiny/classifiers/resnet18/checkpoint.pt", study.folder / "mine.pt")
+    return study
 
 
 @pytest.mark.parametrize("edit", EDITS)

@@ -16,6 +16,8 @@ rule warnings:
         runtime=minutes("table"),
     params:
         targets=TARGETS,
+        measured=CLASSIFIERS,
+        adversarial_sets=SETS,
         code=code("study_warnings.py"),
     script:
         "../scripts/study_warnings.py"

@@ -22,7 +22,7 @@ def test_warnings_stand_beside_the_rows_that_they_touch(sets, tmp_path):
     warnings = [StudyWarning("adversarial_set", "pgd", "fooled 2"), StudyWarning("classifier", "c", "guesses")]
     labels = {"adversarial_sets": {"pgd": "PGD, 5 steps"}}
     paths = str(tmp_path / "attacks.csv"), str(tmp_path / "attacks.md")
-    write_table(TABLE, {"sets": sets}, {}, labels, *paths, warnings)
+    write_table(TABLE, {"sets": sets}, {"adversarial_sets": ["fgsm", "pgd", "noise"]}, labels, *paths, warnings)
     written = pd.read_csv(paths[0], keep_default_na=False)
     assert written["warnings"].tolist() == ["", "pgd fooled 2", ""]
     assert written["n_wrong_before"].tolist() == ["1", "", ""] and written["n_fooled"].tolist() == ["2", "2", ""]
