@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from perturbflow.classifiers.building import build_classifier
 from tests.workflow.study import Study, copy_workflow, jobs, tiny_config
 from tests.workflow.test_snakefile import outputs
 
@@ -92,7 +93,8 @@ def test_a_module_with_a_prefix(project: OtherProject) -> None:
     config["classifiers"]["resnet18"] |= {"weights": "mine.pt", "label": "Mine"}
     config["compute"] |= {"batch_size": 4, "images_per_shard": 24}
     project.write(WITH_PREFIX, {"study": config, "samples": [1, 2]})
-    torch.save({}, project.folder / "mine.pt")
+    resnet18 = build_classifier("resnet18", 2, options=config["classifiers"]["resnet18"]["options"])
+    torch.save(resnet18.network.state_dict(), project.folder / "mine.pt")
 
     plan = project.snakemake("--dry-run")
     assert plan.returncode == 0, plan.stdout

@@ -136,8 +136,8 @@ def logits_file(classifier):
 def settings_without_files(classifier):
     """A classifier's config without the paths of files, whose digests decide over a rerun."""
     settings = config["classifiers"][classifier]
-    files = {"weights": weights_file(classifier), "logits": logits_file(classifier)}
-    return {key: value for key, value in settings.items() if not files.get(key)}
+    is_left_out = {"weights": settings["weights"] not in ("none", "imagenet"), "logits": is_file(settings["logits"])}
+    return {key: value for key, value in settings.items() if not is_left_out.get(key)}
 
 
 def checkpoint_of_role(adversarial_set, role):
