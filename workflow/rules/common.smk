@@ -121,10 +121,10 @@ def weights_input(classifier):
     What a Python package ships lies elsewhere on every machine, which must not make results stale: it is no input, and
     its digest alone tells of it. `local` keeps the prefix of a module from a path.
     """
-    if config["classifiers"][classifier]["weights"].startswith(PACKAGE):
-        return []
+    # Asked for a package too: one that is not there is a missing input, of which Snakemake complains where it is needed.
     file = weights_file(classifier)
-    return ancient(local(str(file))) if file else []
+    is_of_package = config["classifiers"][classifier]["weights"].startswith(PACKAGE)
+    return ancient(local(str(file))) if file and not is_of_package else []
 
 
 def logits_file(classifier):
