@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from perturbflow.data.image_list import DataError
+from perturbflow.data.listing import splits_of
 from perturbflow.data.sources import SOURCES, list_splits
 from perturbflow.planning.costs import Config
 
@@ -70,7 +71,7 @@ def source_images(data: Config) -> dict[str, int]:
     n_classes = data["classes"] or sizes.n_classes
     return {
         split: n_classes * min(data["images_per_class"][split] or sizes.largest[split], sizes.largest[split])
-        for split in data["splits"]
+        for split in splits_of(data)
     }
 
 

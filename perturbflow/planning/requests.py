@@ -198,7 +198,7 @@ COUNTED_RULES = {
     "intervene",
     "mean_squared_error",
 }
-TABLE_RULES = {"table", "figure"}
+TABLE_RULES = {"table", "figure", "warnings"}
 
 
 def job_of(rule: str, wildcards: Mapping[str, str], config: Config, inputs: Any) -> Job:

@@ -12,8 +12,8 @@ rule warnings:
         "../../envs/figures.yaml"
     threads: 1
     resources:
-        mem_mb=memory("table"),
-        runtime=minutes("table"),
+        mem_mb=memory("warnings"),
+        runtime=minutes("warnings"),
     params:
         targets=TARGETS,
         measured=CLASSIFIERS,

@@ -281,7 +281,7 @@ def test_a_job_counts_the_images_of_its_inputs(
 def test_a_missing_input_is_named_as_snakemake_names_it(papers: dict[str, Any], tmp_path: Path) -> None:
     missing = str(tmp_path / "results/train.h5")
     with pytest.raises(FileNotFoundError) as error:
-        job_of("denoiser", {"denoiser": "unet"}, papers, {"data": missing})
+        job_of("denoiser", {"denoiser": "unet"}, papers, {"data": [missing]})
     assert error.value.filename == missing
     with pytest.raises(FileNotFoundError) as error:
         job_of("table", {}, papers, [missing])

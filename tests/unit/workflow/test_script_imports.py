@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "join_denoised": set(),
     "mean_squared_error": TABLE,
     "measure": MEASURING,
+    "study_warnings": TABLE,
     "table": TABLE,
 }
 
