@@ -59,7 +59,7 @@ def with_warnings(table: pd.DataFrame, warnings: Sequence[StudyWarning]) -> pd.D
 
     def about(row: Mapping[Hashable, Any]) -> str:
         found = [
-            f"{one.name} {one.text}"
+            f"{one.name}: {one.text}"
             for one in warnings
             if one.name in [row.get(column) for column in SUBJECTS.get(one.about, ())]
         ]
@@ -76,5 +76,5 @@ def _notes(table: pd.DataFrame, warnings: Sequence[StudyWarning], labels: Labels
     for one in warnings:
         columns = [column for column in SUBJECTS.get(one.about, ()) if column in table]
         if not names_any or table[columns].isin([one.name]).any(axis=None):
-            lines.append(f"- {label[one.about](one.name)} {one.text}.")
+            lines.append(f"- {label[one.about](one.name)}: {one.text}.")
     return "\n".join(["\nTo be minded:\n", *dict.fromkeys(lines), ""]) if lines else ""

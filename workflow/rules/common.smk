@@ -212,7 +212,7 @@ def warning_lines(path):
         return []
     with open(path, encoding="utf-8", newline="") as file:
         return [
-            f"Mind: {row['about'].replace('_', ' ')} {row['name']} {row['warning']}" for row in csv.DictReader(file)
+            f"Mind: {row['about'].replace('_', ' ')} {row['name']}: {row['warning']}" for row in csv.DictReader(file)
         ]
 
 

@@ -24,11 +24,11 @@ def test_warnings_stand_beside_the_rows_that_they_touch(sets, tmp_path):
     paths = str(tmp_path / "attacks.csv"), str(tmp_path / "attacks.md")
     write_table(TABLE, {"sets": sets}, {"adversarial_sets": ["fgsm", "pgd", "noise"]}, labels, *paths, warnings)
     written = pd.read_csv(paths[0], keep_default_na=False)
-    assert written["warnings"].tolist() == ["", "pgd fooled 2", ""]
+    assert written["warnings"].tolist() == ["", "pgd: fooled 2", ""]
     assert written["n_wrong_before"].tolist() == ["1", "", ""] and written["n_fooled"].tolist() == ["2", "2", ""]
     text = (tmp_path / "attacks.md").read_text(encoding="utf-8")
-    assert text.endswith("\n\nTo be minded:\n\n- PGD, 5 steps fooled 2.\n")
+    assert text.endswith("\n\nTo be minded:\n\n- PGD, 5 steps: fooled 2.\n")
     roles = pd.DataFrame(
         {"adversarial_set": ["pgd", "fgsm"], "attacker": ["a", "b"], "stopping_classifier": ["c", None]}
     )
-    assert with_warnings(roles, warnings)["warnings"].tolist() == ["pgd fooled 2; c guesses", ""]
+    assert with_warnings(roles, warnings)["warnings"].tolist() == ["pgd: fooled 2; c: guesses", ""]
