@@ -244,6 +244,7 @@ OTHERWISE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [*((name, TELLING[name]) for name in attack_names() if name not in NEEDS_NUMBA), *OTHERWISE],

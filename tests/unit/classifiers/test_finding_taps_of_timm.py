@@ -10,6 +10,7 @@ FAMILIES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_taps_of_a_family(family):
     check_taps(SMALLEST[family])
