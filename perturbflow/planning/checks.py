@@ -100,13 +100,11 @@ def _classifier(settings: Mapping[str, Any], class_names: Sequence[str] | None, 
     class_names = class_names or [""] * 2
     import torch
 
-    from perturbflow.classifiers.building import classifier_of_data, timm_config
+    from perturbflow.classifiers.building import classifier_of_data
 
     if settings["architecture"].startswith("hf-hub:"):
         return  # what it is only the hub knows, which a check does not ask
     try:
-        if not is_import_path(settings["architecture"]) and settings["architecture"] not in architectures():
-            timm_config(settings["architecture"], settings["weights"])
         try:
             with torch.device("meta"):
                 classifier_of_data(settings, class_names, load=False)

@@ -112,25 +112,19 @@ TARGETS = {
 }
 
 
+def classifiers_of(table):
+    """The classifiers that a table shows."""
+    own = {"attacks": [], "table2": ROLES, "table4": [], "table5": UNMODIFIED, "table7": MODIFIED}
+    return [TABLE1["classifier"]] if table == "table1" else own.get(table, CLASSIFIERS)
+
+
 def warned_of(table):
     """The files whose warnings a table gets: of what its params name."""
-    sets = {
-        "table2": [],
-        "table3": [],
-        "claims": NAMED_TO_CLAIMS,
-        "amplification": {**NORM_OF, **dict.fromkeys(NORM_OF.values())},
-    }
-    classifiers = {
-        "attacks": [],
-        "table1": [TABLE1 and TABLE1["classifier"]],
-        "table2": ROLES,
-        "table4": [],
-        "table5": UNMODIFIED,
-        "table7": MODIFIED,
-    }
+    controls_and_theirs = dict.fromkeys([*NORM_OF, *NORM_OF.values()])
+    own = {"table2": [], "table3": [], "claims": NAMED_TO_CLAIMS, "amplification": controls_and_theirs}
     return {
-        "warned_accuracy": clean_accuracy(classifiers.get(table, CLASSIFIERS)),
-        "warned_attacks": attack_results(sets.get(table, SETS)),
+        "warned_accuracy": clean_accuracy(classifiers_of(table)),
+        "warned_attacks": attack_results(own.get(table, SETS)),
     }
 
 
@@ -171,7 +165,7 @@ for table, (inputs, settings) in TABLES.items():
         params:
             **settings,
             labels=LABELS,
-            targets=TARGETS,
+            targets={name: TARGETS[name] for name in classifiers_of(table)},
             table=f"{module_of(table)}:TABLE",
             code={**code_with("table.py", module_of(table)), **digests(paper_files(inputs))},
         script:
