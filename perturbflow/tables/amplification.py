@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from perturbflow.results.bootstrap import Array, by_image, interval, resampled_means
+from perturbflow.results.bootstrap import Array, by_image, coverage, estimate, resampled_means
 from perturbflow.tables.markdown import markdown_table, three_significant, with_interval
 from perturbflow.tables.rows import SET_AND_CONDITION, refuse_missing, rows_of_classifier
 from perturbflow.tables.table import Table
@@ -26,9 +26,10 @@ def amplification(
     classifier
     control, adversarial_set    the noise, and the set that it is compared with
     denoiser, position
-    n_images                    images that both perturb; the others are left out
+    n_images                    images that both perturb, in some training; the others are left out
     amplification               geometric mean over the images of the adversary's relative error over its control's
     amplification_ci_low, _ci_high
+    interval_covers             what that interval covers
     relative_error_mean         of the adversaries, ||v - v_clean|| / ||v_clean||
     relative_error_control_mean
 
@@ -54,25 +55,27 @@ def amplification(
 def _amplification_of(
     maps: pd.DataFrame, classifier: str, conditions: Sequence[str], controls: Mapping[str, str]
 ) -> pd.DataFrame:
-    errors = by_image(maps, [*SET_AND_CONDITION, "position"], "relative_error")
+    columns, errors = by_image(maps, [*SET_AND_CONDITION, "position"], "relative_error")
+    places = {key: place for place, key in enumerate(columns)}
     positions = sorted(maps["position"].unique())
-    found = {key[:2]: None for key in errors.columns}
+    found = {key[:2]: None for key in columns}
     pairs = [(control, name, condition) for control, name in controls.items() for condition in conditions]
     for control, name, condition in pairs:
         refuse_missing(found, classifier, [control, name], condition)
 
     def stacked(which: int) -> Array:
-        columns = [(pair[which], pair[2], position) for pair in pairs for position in positions]
-        return errors[columns].to_numpy()
+        return errors[..., [places[pair[which], pair[2], position] for pair in pairs for position in positions]]
 
     control_errors, adversary_errors = stacked(0), stacked(1)
     in_both = (np.minimum(adversary_errors, control_errors) > 0) & np.isfinite(adversary_errors + control_errors)
     ratios = np.divide(adversary_errors, control_errors, out=np.full(in_both.shape, np.nan), where=in_both)
-    samples = resampled_means(np.log(ratios))
-    low, high = interval(samples)
+    n_images = in_both.any(axis=0).sum(axis=0)
+    found_ratios = estimate(resampled_means(np.log(ratios)), n_images)
+    low, high = found_ratios.interval()
     with np.errstate(invalid="ignore"):
         means = [
-            np.where(in_both, kind, 0).sum(axis=0) / in_both.sum(axis=0) for kind in (adversary_errors, control_errors)
+            (np.where(in_both, kind, 0).sum(axis=1) / in_both.sum(axis=1)).mean(axis=0)
+            for kind in (adversary_errors, control_errors)
         ]
     return pd.DataFrame(
         {
@@ -81,10 +84,11 @@ def _amplification_of(
             "adversarial_set": np.repeat([pair[1] for pair in pairs], len(positions)),
             "denoiser": np.repeat([pair[2] for pair in pairs], len(positions)),
             "position": positions * len(pairs),
-            "n_images": in_both.sum(axis=0),
-            "amplification": np.exp(samples[0]),
+            "n_images": n_images,
+            "amplification": np.exp(found_ratios.value),
             "amplification_ci_low": np.exp(low),
             "amplification_ci_high": np.exp(high),
+            "interval_covers": coverage(found_ratios.n_trainings),
             "relative_error_mean": means[0],
             "relative_error_control_mean": means[1],
         }
@@ -95,7 +99,8 @@ def amplification_markdown(table: pd.DataFrame, labels: Labels) -> str:
     """The amplification as Markdown: a part a classifier, one row a control and condition."""
     parts = [
         "**Amplification**: how many times larger the relative error of an adversary is than that of noise of the same "
-        "norm, image by image (geometric mean and its 95% interval). Beside the largest: its layer's position."
+        "norm, image by image (geometric mean and its 95% interval, which covers "
+        f"{table['interval_covers'].iloc[0]}). Beside the largest: its layer's position."
     ]
     for classifier, rows in table.groupby("classifier", sort=False):
         lines = []
