@@ -11,9 +11,9 @@ variance has two parts (a hierarchical bootstrap: trainings, then images):
   with it, by all trainings, in all sets and conditions. What is compared is compared on the same images.
 
 The error that each training makes on the same images by itself is in both; it is taken out of the second. The interval
-has the half-width of both parts, each with its own t quantile, in quadrature (MOVER; Zou and Donner 2008). Where one part
-is all there is it is Student's; in between it is wider than it had to be rather than narrower. With one training it
-covers the choice of images alone, and whoever shows it has to say so (`coverage`).
+has the half-width of both parts, each with its own t quantile, in quadrature (MOVER; Zou and Donner 2008). Where one
+part is all there is it is Student's; in between it is wider than it had to be rather than narrower. With one training
+it covers the choice of images alone, and whoever shows it has to say so (`coverage`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def by_image(frame: pd.DataFrame, keys: list[str], column: str) -> tuple[pd.Inde
     matrix = frame.set_index([*keys, *replicate, "index"])[column].unstack([*replicate, "index"])
     if not replicate:
         return matrix.index, matrix.T.to_numpy(np.float64)[None]
-    axes = [matrix.columns.levels[level] for level in (0, 1)]
+    axes = [matrix.columns.get_level_values(level).unique().sort_values() for level in (0, 1)]
     whole = matrix.reindex(columns=pd.MultiIndex.from_product(axes))
     return matrix.index, whole.T.to_numpy(np.float64).reshape(len(axes[0]), len(axes[1]), len(matrix))
 
@@ -120,7 +120,7 @@ class Estimate:
         return self.value - half, self.value + half
 
     def p_value(self, bound: float) -> float:
-        """Of the hypothesis that the true value, a single one, is `bound`: 1 - the confidence whose interval ends there.
+        """That the true value, a single one, is `bound`: one minus the confidence whose interval ends there.
 
         1 where the value is the bound, 0 where nothing is uncertain, NaN where no interval is defined.
         """
