@@ -62,6 +62,7 @@ include: "workflow/rules/shards.smk"
 include: "workflow/rules/attacks.smk"
 include: "workflow/rules/denoisers.smk"
 include: "workflow/rules/measuring.smk"
+include: "workflow/rules/pooling.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/warnings.smk"
 include: "workflow/rules/figures.smk"
@@ -80,4 +81,4 @@ onsuccess:
 
 
 onerror:
-    print(f"Something failed; each job's log is under {STUDY}/logs")
+    print(f"Something failed; each job's log is under {STUDY}/logs, of replicates under {STUDY}/replicates/*/logs")

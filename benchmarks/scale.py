@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -54,7 +55,7 @@ class Share:
 def shares(config: Config, images: ImageCounts, rates: Rates | None = None) -> dict[str, Share]:
     """By rule what its jobs take. Raises ValueError for attacks of Foolbox, which may take any number of gradients."""
     found = {"data": Share(1, file_bytes=sum(images.values()) * _values(config))}
-    for rule, wildcards in jobs(config):
+    for _, (rule, wildcards) in product(config["replicates"], [*jobs(config)]):
         job_images = {wildcards["split"]: images[wildcards["split"]]} if "split" in wildcards else images
         share = found.setdefault(rule, Share())
         largest_images = job_images

@@ -15,9 +15,10 @@ from perturbflow.classifiers.classifier import Classifier
 from perturbflow.files.images import Array, Images
 from perturbflow.machine.batches import pixels_of, ready_for
 from perturbflow.machine.prefetch import ahead
-from perturbflow.measuring.intervals import summary, wilson_interval
 from perturbflow.measuring.margins import check_finite, count_not_finite, margins
 from perturbflow.measuring.metrics import part_along
+from perturbflow.results.intervals import summary, wilson_interval
+from perturbflow.results.replicates import coverage
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,10 @@ def intervention_frames(
     """The predictions as tables: a row a condition, tap and part, and a row a condition, tap, part and image.
 
     index: row of each image in the data file. The first has denoiser, position, layer, module, kind, is_cut, part,
-    fraction, n_images, top1 with its 95% Wilson interval, and mean, std and 95% t interval of the margin; the second
-    denoiser, position, part, fraction, index, label, predicted and margin. Position 0, layer and kind `image`, is the
-    undisturbed pass: the whole change with fraction 0 is the clean image, with fraction 1 the other image.
+    fraction, n_images, interval_covers, top1 with its 95% Wilson interval, and mean, std and 95% t interval of the
+    margin; the second denoiser, position, part, fraction, index, label, predicted and margin. Position 0, layer and
+    kind `image`, is the undisturbed pass: the whole change with fraction 0 is the clean image, with fraction 1 the
+    other image.
     """
     summaries, per_image = [], []
     for condition, denoiser in enumerate(conditions):
@@ -172,7 +174,8 @@ def intervention_frames(
             low, high = wilson_interval(int(correct.sum()), len(correct))
             margin_statistics = {f"margin_{name}": value for name, value in summary(margin).items()}
             top1 = {"top1": correct.mean(), "top1_ci_low": low, "top1_ci_high": high}
-            summaries.append({**cell, "n_images": len(correct), **top1, **margin_statistics})
+            counted = {"n_images": len(correct), "interval_covers": coverage(1)}
+            summaries.append({**cell, **counted, **top1, **margin_statistics})
             del cell["layer"], cell["module"], cell["kind"], cell["is_cut"]
             per_image.append(
                 pd.DataFrame({**cell, "index": index, "label": labels, "predicted": predicted, "margin": margin})

@@ -15,7 +15,6 @@ from perturbflow.classifiers.classifier import Classifier
 from perturbflow.files.images import Array, Images
 from perturbflow.machine.batches import pixels_of, ready_for
 from perturbflow.machine.prefetch import ahead
-from perturbflow.measuring.intervals import summary
 from perturbflow.measuring.margins import check_finite, count_not_finite, margins
 from perturbflow.measuring.metrics import (
     ALL_METRICS,
@@ -28,6 +27,8 @@ from perturbflow.measuring.metrics import (
     blocks,
     gram_matrix,
 )
+from perturbflow.results.intervals import summary
+from perturbflow.results.replicates import coverage
 
 # Elements of clean maps that are compared at once on the CPU: the operands in double precision then stay in its cache.
 # Fresh memory for whole batches of them costs ten times the arithmetic.
@@ -179,8 +180,8 @@ def distance_frames(
     """The distances as tables: a row a condition and tap, and a row a condition, tap and image.
 
     index: row of each image in the data file. The first has denoiser, position (from 1), layer, module, kind,
-    n_elements, n_images and mean, std, ci_low, ci_high of each metric, with no std for those of the whole set; the
-    second denoiser, position, index, label and the metrics of images.
+    n_elements, n_images, interval_covers and mean, std, ci_low, ci_high of each metric, with no std for those of the
+    whole set; the second denoiser, position, index, label and the metrics of images.
     """
     summaries, per_image = [], []
     for condition, denoiser in enumerate(conditions):
@@ -201,6 +202,7 @@ def distance_frames(
                     "kind": tap.kind,
                     "n_elements": int(distances.n_elements[position]),
                     "n_images": len(index),
+                    "interval_covers": coverage(1),
                     **{f"{metric}_{name}": value for metric, row in statistics.items() for name, value in row.items()},
                 }
             )

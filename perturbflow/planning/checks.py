@@ -16,6 +16,7 @@ from perturbflow.machine.import_paths import is_import_path, load_object
 from perturbflow.planning.class_names import class_names_of
 from perturbflow.planning.config import CONTROLS, OWN_ATTACKS
 from perturbflow.planning.declarations import architectures
+from perturbflow.results.replicates import folder_of_replicate
 
 LEAST_CHANGE = 0.02
 """Of every pixel value, of 0 to 255; a smaller one fools nobody."""
@@ -28,7 +29,7 @@ def mistakes(config: Mapping[str, Any], is_local: bool = True) -> list[str]:
     and see one small batch; of files of weights the shapes are looked at. is_local: whether jobs run on this machine,
     so that its devices are theirs.
     """
-    results = f"results/{config['run']}"
+    made = [f"results/{config['run']}/{folder_of_replicate(number)}classifiers" for number in config["replicates"]]
     found = [*_device(config["compute"]["device"])] if is_local else []
     class_names = None
     try:
@@ -42,7 +43,7 @@ def mistakes(config: Mapping[str, Any], is_local: bool = True) -> list[str]:
         *(
             f"classifiers.{name}.{text}"
             for name, one in _classifiers_to_make(config).items()
-            for text in _classifier(one, class_names, Path(results, "classifiers", name, "checkpoint.pt").exists())
+            for text in _classifier(one, class_names, all(Path(of, name, "checkpoint.pt").exists() for of in made))
         ),
         *(
             f"denoisers.{name}.{text}"
@@ -88,7 +89,7 @@ def _own_denoisers(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _classifier(settings: Mapping[str, Any], class_names: Sequence[str] | None, is_made: bool) -> Iterator[str]:
-    """class_names: None where the data are wrong themselves. is_made: whether the classifier's checkpoint is there."""
+    """class_names: None where the data are wrong themselves. is_made: whether its checkpoints are there."""
     if class_names is None and is_import_path(settings["architecture"]):
         try:
             load_object(settings["architecture"])  # what it gives may be right for the data that are meant

@@ -163,6 +163,9 @@ def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
     Raises ConfigError with one line per mistake: `source: path.to.key: what is wrong and what to do`.
     """
     config = _plain(config)
+    if isinstance(numbers := _mapping(config).get("replicates"), list):
+        # Snakemake makes texts of what stands in a list on its command line.
+        config["replicates"] = [int(one) if isinstance(one, str) and one.isdecimal() else one for one in numbers]
     mistakes = [mistake for path in PATHS for mistake in _expand(config, path.split("."))]
     complete: Any = copy.deepcopy(config)
     _fill_defaults(complete, load_schema())
@@ -176,7 +179,7 @@ def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
         _fill_defaults(merged, load_schema()["$defs"]["classifier"])
         mistakes.extend(f"{_written(('classifiers', name))}.{mistake}" for mistake in _network_mistakes(merged))
         complete["classifiers"][name] = merged
-    mistakes.extend(_take_splits(complete))
+    mistakes.extend([*_take_splits(complete), *_replicate_mistakes(complete)])
     if mistakes:
         raise ConfigError("\n".join(f"{source}: {mistake}" for mistake in dict.fromkeys(mistakes)))
     resolved: dict[str, Any] = complete
@@ -186,10 +189,7 @@ def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
 def _take_splits(config: Any) -> Iterator[str]:
     """Fill in, in place, the splits of a config with its defaults, and tell what is wrong with those that it names."""
     data, measure = _mapping(_mapping(config).get("data")), _mapping(_mapping(config).get("measure"))
-    trained = [
-        *(f"classifiers.{name}" for name, one in _entries(config, "classifiers") if _trains_classifier(one)),
-        *(f"denoisers.{name}" for name, one in _entries(config, "denoisers") if one.get("stages")),
-    ]
+    trained = _trained(config)
     if measure.get("split") is None:
         measure["split"] = "train" if trained else "val"
     splits = data.get("splits")
@@ -201,6 +201,21 @@ def _take_splits(config: Any) -> Iterator[str]:
             yield f"data.splits: lacks train, on which {trained[0]} is trained; add it, or train nothing"
         if measure["split"] not in splits:
             yield f"measure.split: '{measure['split']}' is not in data.splits; valid: {', '.join(splits)}"
+
+
+def _trained(config: Any) -> list[str]:
+    """The networks that a config with its defaults trains."""
+    return [
+        *(f"classifiers.{name}" for name, one in _entries(config, "classifiers") if _trains_classifier(one)),
+        *(f"denoisers.{name}" for name, one in _entries(config, "denoisers") if one.get("stages")),
+    ]
+
+
+def _replicate_mistakes(config: Any) -> Iterator[str]:
+    """Replicates that would be one and the same. config: with its defaults."""
+    replicates = _mapping(config).get("replicates")
+    if isinstance(replicates, list) and len(replicates) > 1 and not _trained(config):
+        yield "replicates: nothing is trained, so that all would be the same; write [0]"
 
 
 def _entries(config: Any, section: str) -> list[tuple[str, dict[str, Any]]]:

@@ -18,7 +18,11 @@ ImageCounts = Mapping[str, int]
 
 
 def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
-    """The jobs of a study, each as its rule and wildcards, but for the data, tables and figures; nothing is cut."""
+    """The jobs of a replicate, each as its rule and wildcards; nothing is cut.
+
+    Those of the data, tables, figures and warnings, which all replicates share, are not among them, nor are those that
+    pool the replicates.
+    """
     sets, denoisers, measured = config["adversarial_sets"], config["denoisers"], config["measure"]["classifiers"]
     for name in config["classifiers"]:
         yield "classifier", {"classifier": name}

@@ -198,13 +198,13 @@ COUNTED_RULES = {
     "intervene",
     "mean_squared_error",
 }
-TABLE_RULES = {"table", "figure", "warnings"}
+TABLE_RULES = {"pool", "table", "figure", "warnings"}
 
 
 def job_of(rule: str, wildcards: Mapping[str, str], config: Config, inputs: Any) -> Job:
     """A job of the workflow from what Snakemake knows of it. inputs: its `input`.
 
-    rule: that of the Snakefile, `table` and `figure` for any of theirs.
+    rule: that of the Snakefile, `table`, `figure` and `pool` for any of theirs.
     Raises FileNotFoundError where the files that tell the number of images are not there yet; Snakemake then asks
     again when the job can run.
     """

@@ -13,7 +13,7 @@ variance has two parts (a hierarchical bootstrap: trainings, then images):
 The error that each training makes on the same images by itself is in both; it is taken out of the second. The interval
 has the half-width of both parts, each with its own t quantile, in quadrature (MOVER; Zou and Donner 2008). Where one
 part is all there is it is Student's; in between it is wider than it had to be rather than narrower. With one training
-it covers the choice of images alone, and whoever shows it has to say so (`coverage`).
+it covers the choice of images alone, and whoever shows it has to say so (`perturbflow.results.replicates.coverage`).
 """
 
 from __future__ import annotations
@@ -34,11 +34,6 @@ N_RESAMPLES = 2000
 CONFIDENCE = 0.95
 _LEAST_TAIL = 1e-300  # below which a probability is called 0
 _N_WEIGHTS_AT_ONCE = 4_000_000  # 32 MB, however many images there are
-
-
-def coverage(n_trainings: int) -> str:
-    """What an interval over so many trainings covers, in words."""
-    return "images of one training" if n_trainings == 1 else f"{n_trainings} trainings and images"
 
 
 def by_image(frame: pd.DataFrame, keys: list[str], column: str) -> tuple[pd.Index[Any], Array]:

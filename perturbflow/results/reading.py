@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from perturbflow.results.replicates import replicate_of
+
 _NAMES = ["classifier", "adversarial_set", "denoiser", "split", "layer", "module", "kind", "part"]
-_REPLICATE = re.compile(r"(?:^|/)replicates/(?P<replicate>\d+)/")
 _IMAGE_FILES = [
     re.compile(r"(?:distances|interventions)/(?P<classifier>[^/]+)/(?P<adversarial_set>[^/]+)_images\.csv\.gz$"),
     re.compile(r"predictions/(?P<classifier>[^/]+)/(?P<adversarial_set>[^/]+)\.csv\.gz$"),
@@ -36,7 +37,7 @@ def read_results(paths: str | Iterable[str], columns: Collection[str] | None = N
 
     columns: the only ones to read; None reads all. One that a file lacks is left out.
 
-    All get `replicate` from the path: the number after `replicates/` there, or 0.
+    All get `replicate` from the path, see perturbflow/results/replicates.py.
     Rows of the files that hold one per image (distances/<classifier>/<set>_images.csv.gz, and likewise of
     interventions, predictions and mse) get `classifier` and `adversarial_set` from the path. There are millions of
     them: their names are categories, their integers short.
@@ -71,8 +72,7 @@ def _read_csv(path: str, columns: Collection[str] | None) -> pd.DataFrame:
     if match:
         shared = {name: value for name, value in match.groupdict().items() if name not in frame}
         frame = frame.assign(**{name: pd.Categorical([value]).repeat(len(frame)) for name, value in shared.items()})
-    replicate = _REPLICATE.search(Path(path).as_posix())
-    return frame.assign(replicate=np.int16(replicate["replicate"] if replicate else 0))
+    return frame.assign(replicate=np.int16(replicate_of(Path(path).as_posix())))
 
 
 def select(frame: pd.DataFrame, file: str, columns: Sequence[str], **keys: str) -> pd.DataFrame:

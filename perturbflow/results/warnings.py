@@ -6,7 +6,8 @@ Each function finds it in frames that the workflow has made, so that a table ask
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
+from functools import partial
 
 import pandas as pd
 
@@ -95,7 +96,9 @@ def of_distances(distances: pd.DataFrame) -> Iterator[StudyWarning]:
                 )
 
 
-FINDERS: dict[str, Callable[[pd.DataFrame], Iterator[StudyWarning]]] = {
+Finder = Callable[[pd.DataFrame], Iterator[StudyWarning]]
+
+FINDERS: dict[str, Finder] = {
     "left_out": of_data,
     "attacks": of_sets,
     "distances": of_distances,
@@ -109,10 +112,25 @@ def find_warnings(
 
     targets: as for `of_classifiers`.
     """
-    found = [*of_classifiers(read_results(accuracy), targets)] if accuracy else []
-    for name, paths in files.items():
-        found += FINDERS[name](read_results(paths)) if paths else []
+    finders: dict[str, Finder] = {"accuracy": partial(of_classifiers, targets=targets), **FINDERS}
+    found = [
+        one
+        for name, paths in {"accuracy": accuracy, **files}.items()
+        if paths
+        for one in _of_each_replicate(finders[name], read_results(paths))
+    ]
     return list(dict.fromkeys(found))
+
+
+def _of_each_replicate(find: Finder, frame: pd.DataFrame) -> Iterator[StudyWarning]:
+    """What is found in the rows of each replicate, and in which, where there are several."""
+    by_number = list(frame.groupby("replicate"))
+    if len(by_number) < 2:
+        yield from find(frame)
+        return
+    for number, rows in by_number:
+        for one in find(rows):
+            yield replace(one, text=f"{one.text}, in replicate {number}")
 
 
 def write_warnings(path: str, targets: Mapping[str, float | None], **files: Iterable[str]) -> None:

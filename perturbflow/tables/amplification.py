@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from perturbflow.results.bootstrap import Array, by_image, coverage, estimate, resampled_means
+from perturbflow.results.bootstrap import Array, by_image, estimate, resampled_means
+from perturbflow.results.replicates import coverage
 from perturbflow.tables.markdown import markdown_table, three_significant, with_interval
 from perturbflow.tables.rows import SET_AND_CONDITION, refuse_missing, rows_of_classifier
 from perturbflow.tables.table import Table

@@ -15,12 +15,14 @@ from perturbflow.vocabulary import Labels
 def attacks(sets: pd.DataFrame, adversarial_sets: Sequence[str]) -> pd.DataFrame:
     """What came of each attack, one row a set and split, in the order of `adversarial_sets`.
 
-    sets: rows of adversarial/<set>.csv, with the columns of `measuring.mse.attack_row`, which the table has too.
+    sets: rows of adversarial/<set>.csv, with the columns of `measuring.mse.attack_row`, which the table has too; of
+    several replicates each has rows of its own, told apart by a column `replicate`.
     Raises MissingResultError for a set without rows.
     """
     rows = [select(sets, f"adversarial/{name}.csv", ["n_fooled"], adversarial_set=name) for name in adversarial_sets]
     # Some numbers are missing; the others stay whole.
-    return pd.concat(rows, ignore_index=True).astype({"n_wrong_before": "Int64", "n_fooled": "Int64"})
+    table = pd.concat(rows, ignore_index=True).astype({"n_wrong_before": "Int64", "n_fooled": "Int64"})
+    return table if table["replicate"].nunique() > 1 else table.drop(columns="replicate")
 
 
 def attacks_markdown(table: pd.DataFrame, labels: Labels) -> str:
@@ -35,6 +37,7 @@ def attacks_markdown(table: pd.DataFrame, labels: Labels) -> str:
     columns = [
         ("Adversarial set", [*map(labels.adversarial_set, table["adversarial_set"])]),
         ("Split", list(table["split"])),
+        *([("Replicate", whole("replicate"))] if "replicate" in table else []),
         ("Images", whole("n_images")),
         ("Wrong before", whole("n_wrong_before")),
         ("Fooled", whole("n_fooled")),

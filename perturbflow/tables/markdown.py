@@ -29,19 +29,28 @@ def short_percent(value: float) -> str:
     return f"{value:.1f}"
 
 
-def _beside(ours: float, paper: float, form: Callable[[float], str], paper_form: str) -> str:
+def _beside(ours: str, paper: float, paper_form: str) -> str:
     """`ours (paper)`, or ours alone where the paper has no number; empty where we have none either."""
-    if isnan(ours):
-        return ""
-    return form(ours) if isnan(paper) else f"{form(ours)} ({paper:{paper_form}})"
+    return ours if isnan(paper) or not ours else f"{ours} ({paper:{paper_form}})"
 
 
 def cells_beside_paper(
     table: pd.DataFrame, column: str, form: Callable[[float], str], paper_form: str = "g"
 ) -> list[str]:
-    """The cells of a column, `ours (paper)` where the paper has a number."""
-    pairs = zip(table[column], table[f"{column}_paper"], strict=True)
-    return [_beside(ours, paper, form, paper_form) for ours, paper in pairs]
+    """The cells of a column, `ours (paper)` where the paper has a number, `ours [low, high]` with an interval."""
+    if f"{column}_ci_low" in table:
+        bounds = (table[f"{column}{end}"] for end in ("", "_ci_low", "_ci_high"))
+        cells = [with_interval(*values, form=form) for values in zip(*bounds, strict=True)]
+    else:
+        cells = ["" if isnan(value) else form(value) for value in table[column]]
+    return [_beside(ours, paper, paper_form) for ours, paper in zip(cells, table[f"{column}_paper"], strict=True)]
+
+
+def note_of_intervals(table: pd.DataFrame) -> str:
+    """What a caption says of a table's intervals; nothing where it has none."""
+    if "interval_covers" not in table:
+        return ""
+    return f" In brackets: 95% intervals, which cover {table['interval_covers'].iloc[0]}."
 
 
 def markdown_table(columns: Sequence[tuple[str, Sequence[str]]], n_text_columns: int = 1) -> str:

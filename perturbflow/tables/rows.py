@@ -62,6 +62,20 @@ def clean_accuracy_row(clean_accuracy: pd.DataFrame, classifier: str, split: str
     )
 
 
+def with_bounds(name: str, row: pd.Series[Any], column: str, unit: float = 1.0) -> dict[str, float]:
+    """A number of a row as `name`, and the bounds of its interval, if the row has one, as `name`_ci_low, _ci_high.
+
+    Rows of one replicate have none; what varies in them are the images alone. unit: in which the column is given.
+    """
+    ends = [end for end in ("", "_ci_low", "_ci_high") if f"{column}{end}" in row]
+    return {f"{name}{end}": unit * row[f"{column}{end}"] for end in ends}
+
+
+def what_covers(row: pd.Series[Any]) -> dict[str, str]:
+    """`interval_covers` of a row that has an interval."""
+    return {"interval_covers": row["interval_covers"]} if "interval_covers" in row else {}
+
+
 SPLIT_WORDS = {"train": "training", "val": "validation"}
 
 

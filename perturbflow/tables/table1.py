@@ -6,8 +6,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from perturbflow.tables.markdown import captioned_table, cells_beside_paper, percent, three_significant
-from perturbflow.tables.rows import SPLIT_WORDS, accuracy_row, mse_row, paper_number
+from perturbflow.tables.markdown import (
+    captioned_table,
+    cells_beside_paper,
+    note_of_intervals,
+    percent,
+    three_significant,
+)
+from perturbflow.tables.rows import SPLIT_WORDS, accuracy_row, mse_row, paper_number, what_covers, with_bounds
 from perturbflow.tables.table import Table
 from perturbflow.vocabulary import PAPER_TABLE1, RAW, Labels
 
@@ -31,6 +37,7 @@ def table1(
     top1_adversarial_pct    the classifier's top-1 accuracy on the adversaries, percent
     top1_denoised_pct       the same after the denoiser
     <each of the four>_paper
+    <each of the four>_ci_low, _ci_high, interval_covers    with several replicates alone
 
     The paper's numbers are for the validation split, one classifier and one denoiser, `PAPER_TABLE1`; for others they
     stay empty.
@@ -54,16 +61,17 @@ def table1(
                 "denoiser": denoiser,
                 "split": split,
                 "n_images": raw["n_images"],
-                "mse_adversarial_px2": mse_row(mse, name, RAW, split)["mse_px2"],
+                **with_bounds("mse_adversarial_px2", mse_row(mse, name, RAW, split), "mse_px2"),
                 "mse_adversarial_px2_paper": comparable_number(name, "mse_adv_px2", True),
-                "mse_denoised_px2": mse_row(mse, name, denoiser, split)["mse_px2"],
+                **with_bounds("mse_denoised_px2", mse_row(mse, name, denoiser, split), "mse_px2"),
                 "mse_denoised_px2_paper": comparable_number(name, "mse_denoised_px2", same_denoiser),
-                "top1_adversarial_pct": 100 * raw["top1"],
+                **with_bounds("top1_adversarial_pct", raw, "top1", 100),
                 "top1_adversarial_pct_paper": comparable_number(name, "top1_adv_pct", same_classifier),
-                "top1_denoised_pct": 100 * denoised["top1"],
+                **with_bounds("top1_denoised_pct", denoised, "top1", 100),
                 "top1_denoised_pct_paper": comparable_number(
                     name, "top1_denoised_pct", same_classifier and same_denoiser
                 ),
+                **what_covers(raw),
             }
         )
     return pd.DataFrame(rows)
@@ -75,7 +83,8 @@ def table1_markdown(table: pd.DataFrame, labels: Labels) -> str:
     split = table["split"].iloc[0]
     return captioned_table(
         f"**Table 1.** Mean squared error (MSE) of the adversaries of the {SPLIT_WORDS[split]} split against the clean "
-        f"images, and top-1 accuracy of {classifier} on them, without and with the denoiser {denoiser}.",
+        f"images, and top-1 accuracy of {classifier} on them, without and with the denoiser {denoiser}."
+        f"{note_of_intervals(table)}",
         [
             ("Adversarial set", [*map(labels.adversarial_set, table["adversarial_set"])]),
             ("MSE, adversary (px²)", cells_beside_paper(table, "mse_adversarial_px2", three_significant)),

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from perturbflow.tables.markdown import captioned_table, cells_beside_paper, short_percent
-from perturbflow.tables.rows import SPLIT_WORDS, clean_accuracy_row, paper_number, split_of
+from perturbflow.tables.markdown import captioned_table, cells_beside_paper, note_of_intervals, short_percent
+from perturbflow.tables.rows import SPLIT_WORDS, clean_accuracy_row, paper_number, split_of, what_covers, with_bounds
 from perturbflow.tables.table import Table
 from perturbflow.vocabulary import Labels
 
@@ -39,6 +39,7 @@ def table2(
     denoiser                            what stands before both classifiers while the set is made; empty for none
     round_to_8_bits                     whether every candidate is rounded to whole pixel values
     options                             of an attack of Foolbox: the arguments of its class, JSON; empty for none
+    <each accuracy>_ci_low, _ci_high, interval_covers   with several replicates alone
     <each accuracy>_paper               empty if the paper used another classifier there or another split
 
     What a kind of set does not have is empty. Raises MissingResultError for a row that the frame lacks.
@@ -51,7 +52,8 @@ def table2(
             row[role] = classifier
             row[column] = row[f"{column}_paper"] = float("nan")
             if classifier is not None:
-                row[column] = 100 * clean_accuracy_row(clean_accuracy, classifier, split)["top1"]
+                measured = clean_accuracy_row(clean_accuracy, classifier, split)
+                row.update(with_bounds(column, measured, "top1", 100) | what_covers(measured))
                 row[f"{column}_paper"] = paper_number(paper, column, adversarial_set=name, **{role: classifier})
         for number in ("step", "max_steps", "decay", "epsilon"):
             row[number] = float("nan") if recipe.get(number) is None else float(recipe[number])
@@ -99,7 +101,7 @@ def table2_markdown(table: pd.DataFrame, labels: Labels) -> str:
     text, number = ([(head, cells) for head, cells in columns if any(cells)] for columns in (text, number))
     return captioned_table(
         "**Table 2.** How each adversarial set is made, with each classifier's top-1 accuracy on the clean "
-        f"{SPLIT_WORDS[split]} split.",
+        f"{SPLIT_WORDS[split]} split.{note_of_intervals(table.dropna(subset='attacker'))}",
         [*text, *number],
         n_text_columns=len(text),
     )

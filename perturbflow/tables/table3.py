@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from perturbflow.tables.markdown import captioned_table, cells_beside_paper, percent
-from perturbflow.tables.rows import SPLIT_WORDS, clean_accuracy_row, paper_number
+from perturbflow.tables.markdown import captioned_table, cells_beside_paper, note_of_intervals, percent
+from perturbflow.tables.rows import SPLIT_WORDS, clean_accuracy_row, paper_number, what_covers, with_bounds
 from perturbflow.tables.table import Table
 from perturbflow.vocabulary import Labels
 
@@ -29,6 +29,7 @@ def table3(
     n_layers                convolution and linear layers; the paper counts in its own way
     n_parameters_millions   trainable numbers
     <each but top1_val_pct>_paper
+    <each top1>_ci_low, _ci_high, interval_covers   with several replicates alone
 
     A split that is not there has no columns.
     Raises MissingResultError for a row that the frame lacks.
@@ -40,10 +41,10 @@ def table3(
         }
         row: dict[str, Any] = {"classifier": name}
         if "train" in measured:
-            row["top1_train_pct"] = 100 * measured["train"]["top1"]
+            row |= with_bounds("top1_train_pct", measured["train"], "top1", 100)
             row["top1_train_pct_paper"] = paper_number(paper, "top1_train_pct", classifier=name)
         if "val" in measured:
-            row["top1_val_pct"] = 100 * measured["val"]["top1"]
+            row |= with_bounds("top1_val_pct", measured["val"], "top1", 100)
         size = measured[splits[0]]
         rows.append(
             {
@@ -52,6 +53,7 @@ def table3(
                 "n_layers_paper": paper_number(paper, "num_layers", classifier=name),
                 "n_parameters_millions": size["n_parameters"] / 1e6,
                 "n_parameters_millions_paper": paper_number(paper, "num_parameters_millions", classifier=name),
+                **what_covers(size),
             }
         )
     return pd.DataFrame(rows)
@@ -63,11 +65,13 @@ def table3_markdown(table: pd.DataFrame, labels: Labels) -> str:
     if "top1_train_pct" in table:
         accuracies.append(("Top-1, train (%)", cells_beside_paper(table, "top1_train_pct", percent)))
     if "top1_val_pct" in table:
-        accuracies.append(("Top-1, val (%)", [percent(value) for value in table["top1_val_pct"]]))
+        without_paper = table.assign(top1_val_pct_paper=float("nan"))
+        accuracies.append(("Top-1, val (%)", cells_beside_paper(without_paper, "top1_val_pct", percent)))
     splits = " and ".join(words for split, words in SPLIT_WORDS.items() if f"top1_{split}_pct" in table)
     return captioned_table(
         f"**Table 3.** The measured classifiers: top-1 accuracy on the clean {splits} "
-        f"{'splits' if len(accuracies) > 1 else 'split'}, convolution and linear layers, and parameters.",
+        f"{'splits' if len(accuracies) > 1 else 'split'}, convolution and linear layers, and parameters."
+        f"{note_of_intervals(table)}",
         [
             ("Classifier", [*map(labels.classifier, table["classifier"])]),
             *accuracies,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from perturbflow.tables.markdown import captioned_table, cells_beside_paper, three_significant
-from perturbflow.tables.rows import SPLIT_WORDS, mse_row, paper_number, split_of
+from perturbflow.tables.markdown import captioned_table, cells_beside_paper, note_of_intervals, three_significant
+from perturbflow.tables.rows import SPLIT_WORDS, mse_row, paper_number, split_of, what_covers, with_bounds
 from perturbflow.tables.table import Table
 from perturbflow.vocabulary import RAW, Labels
 
@@ -27,6 +27,7 @@ def table4(
     denoiser               what the adversaries went through; "none" for the raw ones
     n_images
     mse_<split>_px2        mean squared error against the clean images, pixels squared
+    mse_<split>_px2_ci_low, _ci_high, interval_covers   with several replicates alone
     mse_<split>_px2_paper  empty for another split than the paper's
 
     Raises MissingResultError for a row that the frame lacks.
@@ -41,10 +42,11 @@ def table4(
                     "adversarial_set": name,
                     "denoiser": denoiser,
                     "n_images": measured["n_images"],
-                    f"mse_{split}_px2": measured["mse_px2"],
+                    **with_bounds(f"mse_{split}_px2", measured, "mse_px2"),
                     f"mse_{split}_px2_paper": (
                         paper_number(paper, paper_column, adversarial_set=name) if split == "train" else float("nan")
                     ),
+                    **what_covers(measured),
                 }
             )
     return pd.DataFrame(rows)
@@ -60,7 +62,8 @@ def table4_markdown(table: pd.DataFrame, labels: Labels) -> str:
     ]
     return captioned_table(
         f"**Table 4.** Mean squared error (px²) of the adversaries of the {SPLIT_WORDS[split]} split against the clean "
-        f"images{', before and after each denoiser' if len(columns) > 1 else ''}.",
+        f"images{', before and after each denoiser' if len(columns) > 1 else ''}."
+        f"{note_of_intervals(table)}",
         [("Adversarial set", [*map(labels.adversarial_set, table["adversarial_set"].unique())]), *columns],
     )
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from perturbflow.tables.markdown import captioned_table, cells_beside_paper, short_percent
-from perturbflow.tables.rows import SPLIT_WORDS, accuracy_row, paper_number, split_of
+from perturbflow.tables.markdown import captioned_table, cells_beside_paper, note_of_intervals, short_percent
+from perturbflow.tables.rows import SPLIT_WORDS, accuracy_row, paper_number, split_of, what_covers, with_bounds
 from perturbflow.tables.table import Table
 from perturbflow.vocabulary import RAW, Labels
 
@@ -29,6 +29,7 @@ def table5(
     denoiser                what stands in front of the classifier; "none" for the raw adversary
     n_images
     top1_<split>_pct        top-1 accuracy, percent
+    top1_<split>_pct_ci_low, _ci_high, interval_covers  with several replicates alone
     top1_<split>_pct_paper  empty for another split than the paper's
 
     Raises MissingResultError for a row that the frame lacks.
@@ -43,10 +44,11 @@ def table5(
                     {
                         **keys,
                         "n_images": measured["n_images"],
-                        f"top1_{split}_pct": 100 * measured["top1"],
+                        **with_bounds(f"top1_{split}_pct", measured, "top1", 100),
                         f"top1_{split}_pct_paper": (
                             paper_number(paper, "top1_train_pct", **keys) if split == "train" else float("nan")
                         ),
+                        **what_covers(measured),
                     }
                 )
     return pd.DataFrame(rows)
@@ -74,7 +76,7 @@ def accuracy_markdown(caption: str, table: pd.DataFrame, labels: Labels) -> str:
     ]
     explained = f" ({', '.join(meanings)})" if denoisers else ""
     return captioned_table(
-        f"{caption} on the adversarial sets of the {SPLIT_WORDS[split]} split{explained}.",
+        f"{caption} on the adversarial sets of the {SPLIT_WORDS[split]} split{explained}.{note_of_intervals(table)}",
         [("Adversarial set", [*map(labels.adversarial_set, table["adversarial_set"].unique())]), *columns],
     )
 

@@ -1,15 +1,15 @@
 # What a set is made with, whole or in shards: none is stale because it would be cut otherwise today.
 PARAMS_OF_SET = {
     "adversarial_set": lambda wildcards: config["adversarial_sets"][wildcards.adversarial_set],
-    "seed": config["seed"],
+    "seed": seed_of,
     "batch_size": lambda wildcards: batch_size_of_set(wildcards.adversarial_set),
     "script": lambda wildcards: script_of_set(wildcards.adversarial_set),
     "code": lambda wildcards: code(script_of_set(wildcards.adversarial_set)),
 }
 NETWORKS_OF_SET = {
-    "attacker": lambda wildcards: checkpoint_of_role(wildcards.adversarial_set, "attacker"),
-    "stopping_classifier": lambda wildcards: checkpoint_of_role(wildcards.adversarial_set, "stopping_classifier"),
-    "denoiser": lambda wildcards: checkpoint_of_denoiser(wildcards.adversarial_set),
+    "attacker": lambda wildcards: checkpoint_of_role(wildcards, "attacker"),
+    "stopping_classifier": lambda wildcards: checkpoint_of_role(wildcards, "stopping_classifier"),
+    "denoiser": lambda wildcards: checkpoint_of_denoiser(wildcards),
 }
 
 if IMAGES_PER_SHARD:
@@ -19,9 +19,9 @@ if IMAGES_PER_SHARD:
             **NETWORKS_OF_SET,
             data=f"{RESULTS}/data/{{split}}.h5",
         output:
-            temp(f"{RESULTS}/shards/adversarial/{{adversarial_set}}/{{split}}/{SHARD}.h5"),
+            temp(f"{TRAINED}shards/adversarial/{{adversarial_set}}/{{split}}/{SHARD}.h5"),
         log:
-            f"{RESULTS}/logs/shards/adversarial/{{adversarial_set}}/{{split}}/{SHARD}.log",
+            f"{TRAINED}logs/shards/adversarial/{{adversarial_set}}/{{split}}/{SHARD}.log",
         wildcard_constraints:
             adversarial_set=one_of(ATTACKED),
         conda:
@@ -46,9 +46,9 @@ if IMAGES_PER_SHARD:
                 f"adversarial/{wildcards.adversarial_set}", wildcards.split, PARAMS_OF_SET, wildcards
             ),
         output:
-            f"{RESULTS}/adversarial/{{adversarial_set}}/{{split}}.h5",
+            f"{TRAINED}adversarial/{{adversarial_set}}/{{split}}.h5",
         log:
-            f"{RESULTS}/logs/adversarial/{{adversarial_set}}_{{split}}.log",
+            f"{TRAINED}logs/adversarial/{{adversarial_set}}_{{split}}.log",
         wildcard_constraints:
             adversarial_set=one_of(ATTACKED),
         priority: 1
@@ -70,9 +70,9 @@ else:
             **NETWORKS_OF_SET,
             data=f"{RESULTS}/data/{{split}}.h5",
         output:
-            f"{RESULTS}/adversarial/{{adversarial_set}}/{{split}}.h5",
+            f"{TRAINED}adversarial/{{adversarial_set}}/{{split}}.h5",
         log:
-            f"{RESULTS}/logs/adversarial/{{adversarial_set}}_{{split}}.log",
+            f"{TRAINED}logs/adversarial/{{adversarial_set}}_{{split}}.log",
         wildcard_constraints:
             adversarial_set=one_of(ATTACKED),
         conda:
@@ -91,11 +91,11 @@ else:
 rule control:
     input:
         data=f"{RESULTS}/data/{{split}}.h5",
-        adversarial=lambda wildcards: set_of_norm(wildcards.adversarial_set, wildcards.split),
+        adversarial=lambda wildcards: set_of_norm(wildcards),
     output:
-        f"{RESULTS}/adversarial/{{adversarial_set}}/{{split}}.h5",
+        f"{TRAINED}adversarial/{{adversarial_set}}/{{split}}.h5",
     log:
-        f"{RESULTS}/logs/control/{{adversarial_set}}_{{split}}.log",
+        f"{TRAINED}logs/control/{{adversarial_set}}_{{split}}.log",
     wildcard_constraints:
         adversarial_set=one_of(NOISE),
     conda:
@@ -106,7 +106,7 @@ rule control:
         runtime=minutes("control"),
     params:
         adversarial_set=lambda wildcards: config["adversarial_sets"][wildcards.adversarial_set],
-        seed=config["seed"],
+        seed=seed_of,
         code=code("control.py"),
     script:
         "../scripts/control.py"

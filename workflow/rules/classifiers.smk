@@ -4,11 +4,11 @@ rule classifier:
         weights=lambda wildcards: weights_input(wildcards.classifier),
         logits=lambda wildcards: logits_file(wildcards.classifier),
     output:
-        checkpoint=f"{RESULTS}/classifiers/{{classifier}}/checkpoint.pt",
-        history=f"{RESULTS}/classifiers/{{classifier}}/history.csv",
-        accuracy=f"{RESULTS}/classifiers/{{classifier}}/accuracy.csv",
+        checkpoint=f"{TRAINED}classifiers/{{classifier}}/checkpoint.pt",
+        history=f"{TRAINED}classifiers/{{classifier}}/history.csv",
+        accuracy=f"{TRAINED}classifiers/{{classifier}}/accuracy.csv",
     log:
-        f"{RESULTS}/logs/classifiers/{{classifier}}.log",
+        f"{TRAINED}logs/classifiers/{{classifier}}.log",
     conda:
         "../../envs/torch.yaml"
     threads: config["compute"]["threads"]
@@ -19,7 +19,7 @@ rule classifier:
     params:
         classifier=lambda wildcards: settings_without_files(wildcards.classifier),
         splits=SPLITS,
-        seed=config["seed"],
+        seed=seed_of,
         code=lambda wildcards: {
             **code_of_network("classifier.py", config["classifiers"][wildcards.classifier]["architecture"]),
             **digests(weights_file(wildcards.classifier)),

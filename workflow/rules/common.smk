@@ -12,11 +12,18 @@ from perturbflow.planning.config import CONTROLS, OWN_ATTACKS, take_labels
 from perturbflow.machine.import_paths import REPOSITORY, is_import_path, source_file
 from perturbflow.planning.source_digest import digest, source_digests
 from perturbflow.planning.requests import job_of
+from perturbflow.results.replicates import folder_of_replicate, replicate_of, seed_of_replicate
 from perturbflow.vocabulary import RAW, set_colors
 
 # Tables and figures get the labels. They are taken out of the config, so that no other rule can depend on them.
 LABELS = take_labels(config)
 RESULTS = f"results/{config['run']}"
+# What each replicate makes, all but data, tables, figures and warnings. The wildcard is the folder of one, with a slash:
+# empty for replicate 0, whose files lie where those of a study of one training do.
+TRAINED = f"{RESULTS}/{{replicate}}"
+REPLICATES = [folder_of_replicate(number) for number in config["replicates"]]
+# Where numbers lie that all trainings share: with one, where it leaves them.
+POOLED = f"{RESULTS}/pooled/" if len(REPLICATES) > 1 else f"{RESULTS}/{REPLICATES[0]}"
 FOLDER = "local-dir:"  # how timm's names of networks begin whose config and weights lie in a folder
 CLASSIFIERS = config["measure"]["classifiers"]  # the measured ones; config["classifiers"] holds all
 SETS = list(config["adversarial_sets"])
@@ -83,6 +90,8 @@ wildcard_constraints:
     denoiser=one_of(DENOISERS),
     figure=one_of(config["figures"]),
     split=one_of(SPLITS),
+    # Any may be asked for, also one that the config does not have (yet).
+    replicate=r"(replicates/[1-9]\d*/)?",
 
 
 # Jobs that run a network take the `gpu` resource, unless the config keeps them on the CPU.
@@ -140,11 +149,21 @@ def settings_without_files(classifier):
     return {key: value for key, value in settings.items() if not is_left_out.get(key)}
 
 
-def checkpoint_of_role(adversarial_set, role):
+def folder(wildcards):
+    """The folder of a job's replicate, with a slash."""
+    return f"{RESULTS}/{wildcards.replicate}"
+
+
+def seed_of(wildcards):
+    """The seed of a job's replicate."""
+    return seed_of_replicate(config["seed"], replicate_of(folder(wildcards)))
+
+
+def checkpoint_of_role(wildcards, role):
     """Checkpoint of the attacker or the stopping classifier of a set; without the latter the attacker judges."""
-    settings = config["adversarial_sets"][adversarial_set]
+    settings = config["adversarial_sets"][wildcards.adversarial_set]
     classifier = settings[role] or settings["attacker"]
-    return f"{RESULTS}/classifiers/{classifier}/checkpoint.pt"
+    return f"{folder(wildcards)}classifiers/{classifier}/checkpoint.pt"
 
 
 def script_of_set(adversarial_set):
@@ -167,35 +186,51 @@ def batch_size_of_set(adversarial_set):
     return config["compute"]["batch_size"] if depends_on_batch(attack) else None
 
 
-def checkpoint_of_denoiser(adversarial_set):
+def checkpoint_of_denoiser(wildcards):
     """Checkpoint of the denoiser that the attacker of a set knows, where it knows one."""
-    denoiser = config["adversarial_sets"][adversarial_set]["denoiser"]
-    return f"{RESULTS}/denoisers/{denoiser}/checkpoint.pt" if denoiser else []
+    denoiser = config["adversarial_sets"][wildcards.adversarial_set]["denoiser"]
+    return f"{folder(wildcards)}denoisers/{denoiser}/checkpoint.pt" if denoiser else []
 
 
-def images_to_train_on(denoiser):
+def images_to_train_on(wildcards):
     """The clean images and the adversarial sets that a denoiser is trained on; none where it has no stages."""
-    settings = config["denoisers"][denoiser]
-    sets = [f"{RESULTS}/adversarial/{name}/train.h5" for name in settings["mix"]]
+    settings = config["denoisers"][wildcards.denoiser]
+    sets = [f"{folder(wildcards)}adversarial/{name}/train.h5" for name in settings["mix"]]
     return [f"{RESULTS}/data/train.h5", *sets] if settings["stages"] else []
 
 
-def set_of_norm(control, split):
+def set_of_norm(wildcards):
     """The file of the set whose perturbation gives a control its norm."""
-    return f"{RESULTS}/adversarial/{config['adversarial_sets'][control]['norm_of']}/{split}.h5"
+    name = config["adversarial_sets"][wildcards.adversarial_set]["norm_of"]
+    return f"{folder(wildcards)}adversarial/{name}/{wildcards.split}.h5"
 
 
-def files_under_conditions(adversarial_set, splits):
+def files_under_conditions(wildcards, splits):
     """The files of a set under each of CONDITIONS and, within one, of each split."""
     return [
         (
-            f"{RESULTS}/adversarial/{adversarial_set}/{split}.h5"
+            f"{folder(wildcards)}adversarial/{wildcards.adversarial_set}/{split}.h5"
             if condition == RAW
-            else f"{RESULTS}/denoised/{condition}/{adversarial_set}/{split}.h5"
+            else f"{folder(wildcards)}denoised/{condition}/{wildcards.adversarial_set}/{split}.h5"
         )
         for condition in CONDITIONS
         for split in splits
     ]
+
+
+def files_of_sets(pattern, classifiers=(), adversarial_sets=SETS, folder=TRAINED):
+    """The files of each set, or of each classifier and set, of all replicates; folder: where else they lie."""
+    return expand(
+        f"{folder}{pattern}",
+        replicate=REPLICATES,
+        classifier=classifiers or [""],
+        adversarial_set=adversarial_sets,
+    )
+
+
+def clean_accuracy(classifiers, folder=TRAINED):
+    """The files of the accuracy on clean images, likewise."""
+    return expand(f"{folder}classifiers/{{classifier}}/accuracy.csv", replicate=REPLICATES, classifier=classifiers)
 
 
 def figure_settings(figure):

@@ -1,12 +1,12 @@
 rule denoiser:
     input:
-        data=lambda wildcards: images_to_train_on(wildcards.denoiser)[:1],
-        adversarial=lambda wildcards: images_to_train_on(wildcards.denoiser)[1:],
+        data=lambda wildcards: images_to_train_on(wildcards)[:1],
+        adversarial=lambda wildcards: images_to_train_on(wildcards)[1:],
     output:
-        checkpoint=f"{RESULTS}/denoisers/{{denoiser}}/checkpoint.pt",
-        history=f"{RESULTS}/denoisers/{{denoiser}}/history.csv",
+        checkpoint=f"{TRAINED}denoisers/{{denoiser}}/checkpoint.pt",
+        history=f"{TRAINED}denoisers/{{denoiser}}/history.csv",
     log:
-        f"{RESULTS}/logs/denoisers/{{denoiser}}.log",
+        f"{TRAINED}logs/denoisers/{{denoiser}}.log",
     wildcard_constraints:
         denoiser=one_of(name for name in DENOISERS if name not in GUIDED),
     conda:
@@ -18,7 +18,7 @@ rule denoiser:
         runtime=minutes("denoiser"),
     params:
         denoiser=lambda wildcards: config["denoisers"][wildcards.denoiser],
-        seed=config["seed"],
+        seed=seed_of,
         code=lambda wildcards: code_of_network("denoiser.py", config["denoisers"][wildcards.denoiser]["architecture"]),
     script:
         "../scripts/denoiser.py"
@@ -26,16 +26,16 @@ rule denoiser:
 
 rule guided_denoiser:
     input:
-        data=lambda wildcards: images_to_train_on(wildcards.denoiser)[:1],
-        adversarial=lambda wildcards: images_to_train_on(wildcards.denoiser)[1:],
+        data=lambda wildcards: images_to_train_on(wildcards)[:1],
+        adversarial=lambda wildcards: images_to_train_on(wildcards)[1:],
         guide=lambda wildcards: (
-            f"{RESULTS}/classifiers/{config['denoisers'][wildcards.denoiser]['guide']}/checkpoint.pt"
+            f"{folder(wildcards)}classifiers/{config['denoisers'][wildcards.denoiser]['guide']}/checkpoint.pt"
         ),
     output:
-        checkpoint=f"{RESULTS}/denoisers/{{denoiser}}/checkpoint.pt",
-        history=f"{RESULTS}/denoisers/{{denoiser}}/history.csv",
+        checkpoint=f"{TRAINED}denoisers/{{denoiser}}/checkpoint.pt",
+        history=f"{TRAINED}denoisers/{{denoiser}}/history.csv",
     log:
-        f"{RESULTS}/logs/denoisers/{{denoiser}}.log",
+        f"{TRAINED}logs/denoisers/{{denoiser}}.log",
     wildcard_constraints:
         denoiser=one_of(GUIDED),
     conda:
@@ -47,7 +47,7 @@ rule guided_denoiser:
         runtime=minutes("guided_denoiser"),
     params:
         denoiser=lambda wildcards: config["denoisers"][wildcards.denoiser],
-        seed=config["seed"],
+        seed=seed_of,
         code=lambda wildcards: code_of_network(
             "guided_denoiser.py", config["denoisers"][wildcards.denoiser]["architecture"]
         ),
@@ -61,12 +61,12 @@ if IMAGES_PER_SHARD:
 
     rule denoised_shard:
         input:
-            adversarial=f"{RESULTS}/adversarial/{{adversarial_set}}/{{split}}.h5",
-            denoiser=f"{RESULTS}/denoisers/{{denoiser}}/checkpoint.pt",
+            adversarial=f"{TRAINED}adversarial/{{adversarial_set}}/{{split}}.h5",
+            denoiser=f"{TRAINED}denoisers/{{denoiser}}/checkpoint.pt",
         output:
-            temp(f"{RESULTS}/shards/denoised/{{denoiser}}/{{adversarial_set}}/{{split}}/{SHARD}.h5"),
+            temp(f"{TRAINED}shards/denoised/{{denoiser}}/{{adversarial_set}}/{{split}}/{SHARD}.h5"),
         log:
-            f"{RESULTS}/logs/shards/denoised/{{denoiser}}/{{adversarial_set}}/{{split}}/{SHARD}.log",
+            f"{TRAINED}logs/shards/denoised/{{denoiser}}/{{adversarial_set}}/{{split}}/{SHARD}.log",
         conda:
             "../../envs/torch.yaml"
         threads: config["compute"]["threads"]
@@ -83,12 +83,12 @@ if IMAGES_PER_SHARD:
     # With log and environment of the rule below, as for adversarial sets.
     rule join_denoised:
         input:
-            **{f"adversarial_{split}": f"{RESULTS}/adversarial/{{adversarial_set}}/{split}.h5" for split in SPLITS},
+            **{f"adversarial_{split}": f"{TRAINED}adversarial/{{adversarial_set}}/{split}.h5" for split in SPLITS},
             **{split: partial(shards_of_denoised, split) for split in SPLITS},
         output:
-            **{split: f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/{split}.h5" for split in SPLITS},
+            **{split: f"{TRAINED}denoised/{{denoiser}}/{{adversarial_set}}/{split}.h5" for split in SPLITS},
         log:
-            f"{RESULTS}/logs/denoised/{{denoiser}}/{{adversarial_set}}.log",
+            f"{TRAINED}logs/denoised/{{denoiser}}/{{adversarial_set}}.log",
         priority: 1
         conda:
             "../../envs/torch.yaml"
@@ -106,12 +106,12 @@ else:
     # Both splits in one job: to start one takes longer than to denoise a small split.
     rule denoised:
         input:
-            **{split: f"{RESULTS}/adversarial/{{adversarial_set}}/{split}.h5" for split in SPLITS},
-            denoiser=f"{RESULTS}/denoisers/{{denoiser}}/checkpoint.pt",
+            **{split: f"{TRAINED}adversarial/{{adversarial_set}}/{split}.h5" for split in SPLITS},
+            denoiser=f"{TRAINED}denoisers/{{denoiser}}/checkpoint.pt",
         output:
-            **{split: f"{RESULTS}/denoised/{{denoiser}}/{{adversarial_set}}/{split}.h5" for split in SPLITS},
+            **{split: f"{TRAINED}denoised/{{denoiser}}/{{adversarial_set}}/{split}.h5" for split in SPLITS},
         log:
-            f"{RESULTS}/logs/denoised/{{denoiser}}/{{adversarial_set}}.log",
+            f"{TRAINED}logs/denoised/{{denoiser}}/{{adversarial_set}}.log",
         conda:
             "../../envs/torch.yaml"
         threads: config["compute"]["threads"]

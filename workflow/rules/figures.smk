@@ -4,7 +4,7 @@ from perturbflow.vocabulary import DECISION_PLANE_METRICS
 rule figure:
     input:
         distances=lambda wildcards: expand(
-            f"{RESULTS}/distances/{{classifier}}/{{adversarial_set}}.csv",
+            f"{POOLED}distances/{{classifier}}/{{adversarial_set}}.csv",
             classifier=figure_settings(wildcards.figure)["classifiers"],
             adversarial_set=figure_settings(wildcards.figure)["adversarial_sets"],
         ),
@@ -31,11 +31,12 @@ rule figure:
 rule geometry_figure:
     input:
         distances=expand(
-            f"{RESULTS}/distances/{{{{classifier}}}}/{{adversarial_set}}.csv",
+            f"{POOLED}distances/{{{{classifier}}}}/{{adversarial_set}}.csv",
             adversarial_set=SETS,
         ),
         predictions=expand(
-            f"{RESULTS}/predictions/{{{{classifier}}}}/{{adversarial_set}}.csv.gz",
+            f"{TRAINED}predictions/{{{{classifier}}}}/{{adversarial_set}}.csv.gz",
+            replicate=REPLICATES,
             adversarial_set=SETS,
         ),
     output:
@@ -65,7 +66,7 @@ rule geometry_figure:
 rule intervention_figure:
     input:
         interventions=expand(
-            f"{RESULTS}/interventions/{{{{classifier}}}}/{{adversarial_set}}.csv",
+            f"{POOLED}interventions/{{{{classifier}}}}/{{adversarial_set}}.csv",
             adversarial_set=INTERVENED,
         ),
     output:

@@ -1,15 +1,15 @@
 rule measure:
     input:
-        images=lambda wildcards: files_under_conditions(wildcards.adversarial_set, SPLITS),
+        images=lambda wildcards: files_under_conditions(wildcards, SPLITS),
         data=f"{RESULTS}/data/{config['measure']['split']}.h5",
-        classifier=f"{RESULTS}/classifiers/{{classifier}}/checkpoint.pt",
+        classifier=f"{TRAINED}classifiers/{{classifier}}/checkpoint.pt",
     output:
-        accuracy=f"{RESULTS}/accuracy/{{classifier}}/{{adversarial_set}}.csv",
-        distances=f"{RESULTS}/distances/{{classifier}}/{{adversarial_set}}.csv",
-        images=f"{RESULTS}/distances/{{classifier}}/{{adversarial_set}}_images.csv.gz",
-        predictions=f"{RESULTS}/predictions/{{classifier}}/{{adversarial_set}}.csv.gz",
+        accuracy=f"{TRAINED}accuracy/{{classifier}}/{{adversarial_set}}.csv",
+        distances=f"{TRAINED}distances/{{classifier}}/{{adversarial_set}}.csv",
+        images=f"{TRAINED}distances/{{classifier}}/{{adversarial_set}}_images.csv.gz",
+        predictions=f"{TRAINED}predictions/{{classifier}}/{{adversarial_set}}.csv.gz",
     log:
-        f"{RESULTS}/logs/measure/{{classifier}}/{{adversarial_set}}.log",
+        f"{TRAINED}logs/measure/{{classifier}}/{{adversarial_set}}.log",
     conda:
         "../../envs/torch.yaml"
     threads: config["compute"]["threads"]
@@ -29,14 +29,14 @@ rule measure:
 
 rule intervene:
     input:
-        images=lambda wildcards: files_under_conditions(wildcards.adversarial_set, [config["measure"]["split"]]),
+        images=lambda wildcards: files_under_conditions(wildcards, [config["measure"]["split"]]),
         data=f"{RESULTS}/data/{config['measure']['split']}.h5",
-        classifier=f"{RESULTS}/classifiers/{{classifier}}/checkpoint.pt",
+        classifier=f"{TRAINED}classifiers/{{classifier}}/checkpoint.pt",
     output:
-        summary=f"{RESULTS}/interventions/{{classifier}}/{{adversarial_set}}.csv",
-        images=f"{RESULTS}/interventions/{{classifier}}/{{adversarial_set}}_images.csv.gz",
+        summary=f"{TRAINED}interventions/{{classifier}}/{{adversarial_set}}.csv",
+        images=f"{TRAINED}interventions/{{classifier}}/{{adversarial_set}}_images.csv.gz",
     log:
-        f"{RESULTS}/logs/intervene/{{classifier}}/{{adversarial_set}}.log",
+        f"{TRAINED}logs/intervene/{{classifier}}/{{adversarial_set}}.log",
     conda:
         "../../envs/torch.yaml"
     threads: config["compute"]["threads"]
@@ -56,14 +56,14 @@ rule intervene:
 
 rule mean_squared_error:
     input:
-        images=lambda wildcards: files_under_conditions(wildcards.adversarial_set, SPLITS),
+        images=lambda wildcards: files_under_conditions(wildcards, SPLITS),
         data=expand(f"{RESULTS}/data/{{split}}.h5", split=SPLITS),
     output:
-        summary=f"{RESULTS}/mse/{{adversarial_set}}.csv",
-        images=f"{RESULTS}/mse/{{adversarial_set}}_images.csv.gz",
-        attack=f"{RESULTS}/adversarial/{{adversarial_set}}.csv",
+        summary=f"{TRAINED}mse/{{adversarial_set}}.csv",
+        images=f"{TRAINED}mse/{{adversarial_set}}_images.csv.gz",
+        attack=f"{TRAINED}adversarial/{{adversarial_set}}.csv",
     log:
-        f"{RESULTS}/logs/mse/{{adversarial_set}}.log",
+        f"{TRAINED}logs/mse/{{adversarial_set}}.log",
     conda:
         "../../envs/figures.yaml"
     threads: 1

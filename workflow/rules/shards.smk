@@ -24,20 +24,20 @@ def number_of_images(split):
     return count_images(rules.data.output.get(split), fingerprint, config["data"], config["seed"], split)
 
 
-def shards(folder, split, params, wildcards):
+def shards(of, split, params, wildcards):
     """The files that a split of a set is joined from, in order; params: of the rule that makes them."""
     digest = digest_of([value(wildcards) if callable(value) else value for value in params.values()])
     names = [
         SHARD.format(first=rows[0], last=rows[-1], digest=digest)
         for rows in rows_of_shards(number_of_images(split), IMAGES_PER_SHARD)
     ]
-    return [f"{RESULTS}/shards/{folder}/{split}/{name}.h5" for name in names]
+    return [f"{folder(wildcards)}shards/{of}/{split}/{name}.h5" for name in names]
 
 
 def shards_of_denoised(split, wildcards):
     """The shards of a split of a denoised set."""
-    folder = f"denoised/{wildcards.denoiser}/{wildcards.adversarial_set}"
-    return shards(folder, split, PARAMS_OF_DENOISED, wildcards)
+    of = f"denoised/{wildcards.denoiser}/{wildcards.adversarial_set}"
+    return shards(of, split, PARAMS_OF_DENOISED, wildcards)
 
 
 def rows_of_shard(wildcards):

@@ -18,20 +18,16 @@ def paper_files(inputs):
     return [file for name, file in inputs.items() if name.startswith("paper")]
 
 
-def files_of_sets(pattern, classifiers=(), adversarial_sets=SETS):
-    """The files of each set, or of each classifier and set."""
-    return expand(f"{RESULTS}/{pattern}", classifier=classifiers or [""], adversarial_set=adversarial_sets)
-
-
-def clean_accuracy(classifiers):
-    return expand(f"{RESULTS}/classifiers/{{classifier}}/accuracy.csv", classifier=classifiers)
+def pooled(pattern, classifiers=()):
+    """The files of each set, or of each classifier and set, that are of all replicates together."""
+    return files_of_sets(pattern, classifiers, folder=POOLED)
 
 
 def attack_results(adversarial_sets):
     return files_of_sets("adversarial/{adversarial_set}.csv", adversarial_sets=adversarial_sets)
 
 
-MSE = files_of_sets("mse/{adversarial_set}.csv")
+MSE = pooled("mse/{adversarial_set}.csv")
 ACCURACY = "accuracy/{classifier}/{adversarial_set}.csv"
 DISTANCES = "distances/{classifier}/{adversarial_set}_images.csv.gz"
 PREDICTIONS = "predictions/{classifier}/{adversarial_set}.csv.gz"
@@ -53,16 +49,16 @@ TRAIN, VAL = SPLITS[0], SPLITS[-1]
 TABLES = {}
 if TABLE1:
     TABLES["table1"] = (
-        {"paper": paper("table1"), "mse": MSE, "accuracy": files_of_sets(ACCURACY, [TABLE1["classifier"]])},
+        {"paper": paper("table1"), "mse": MSE, "accuracy": pooled(ACCURACY, [TABLE1["classifier"]])},
         {"adversarial_sets": SETS, **TABLE1, "split": VAL},
     )
 TABLES["attacks"] = ({"sets": attack_results(SETS)}, {"adversarial_sets": SETS})
 TABLES["table2"] = (
-    {"paper": paper("table2"), "clean_accuracy": clean_accuracy(ROLES)},
+    {"paper": paper("table2"), "clean_accuracy": clean_accuracy(ROLES, POOLED)},
     {"adversarial_sets": config["adversarial_sets"], "split": VAL},
 )
 TABLES["table3"] = (
-    {"paper": paper("table3"), "clean_accuracy": clean_accuracy(CLASSIFIERS)},
+    {"paper": paper("table3"), "clean_accuracy": clean_accuracy(CLASSIFIERS, POOLED)},
     {"classifiers": CLASSIFIERS, "splits": SPLITS},
 )
 TABLES["table4"] = (
@@ -71,12 +67,12 @@ TABLES["table4"] = (
 )
 if UNMODIFIED:
     TABLES["table5"] = (
-        {"paper": paper("table5"), "accuracy": files_of_sets(ACCURACY, UNMODIFIED)},
+        {"paper": paper("table5"), "accuracy": pooled(ACCURACY, UNMODIFIED)},
         {"classifiers": UNMODIFIED, "adversarial_sets": SETS, "denoisers": DENOISERS, "split": TRAIN},
     )
 if MODIFIED:
     TABLES["table7"] = (
-        {"paper": paper("table7"), "accuracy": files_of_sets(ACCURACY, MODIFIED)},
+        {"paper": paper("table7"), "accuracy": pooled(ACCURACY, MODIFIED)},
         {"classifiers": MODIFIED, "adversarial_sets": SETS, "denoisers": DENOISERS, "split": TRAIN},
     )
 if {*DECISION_PLANE_METRICS} <= METRICS:
@@ -98,7 +94,9 @@ if PAPERS_SETS or {*CLASSIFIERS} & {*PAPER_CLASSIFIERS}:
             "distances_images": files_of_sets(DISTANCES, CLASSIFIERS, PAPERS_SETS),
             "predictions": files_of_sets(PREDICTIONS, CLASSIFIERS, PAPERS_SETS),
             "mse_images": files_of_sets("mse/{adversarial_set}_images.csv.gz", adversarial_sets=PAPERS_SETS),
-            "layers": files_of_sets("distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS, NAMED_TO_CLAIMS[:1]),
+            "layers": files_of_sets(
+                "distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS, NAMED_TO_CLAIMS[:1], POOLED
+            ),
             **{f"paper{number}": paper(f"table{number}") for number in (3, 4, 5, 7)},
         },
         {"classifiers": CLASSIFIERS, "adversarial_sets": NAMED_TO_CLAIMS, "denoisers": DENOISERS},

@@ -11,8 +11,8 @@ from perturbflow.classifiers.architectures import ARCHITECTURES
 from perturbflow.classifiers.building import build_classifier
 from perturbflow.classifiers.classifier import Classifier
 from perturbflow.classifiers.taps import Tap
-from perturbflow.measuring.intervals import summary, wilson_interval
 from perturbflow.measuring.interventions import Interventions, intervene, intervention_frames
+from perturbflow.results.intervals import summary, wilson_interval
 
 CPU = torch.device("cpu")
 N_IMAGES = 3

@@ -96,6 +96,7 @@ def study(classifiers=None, denoisers=None, adversarial_sets=None):
     return {
         "run": "a_study_that_is_not_there",
         "seed": 0,
+        "replicates": [0],
         "data": {
             "source": "digits",
             "path": None,

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from perturbflow.results.bootstrap import N_RESAMPLES, Estimate, by_image, coverage, estimate, resampled_means
+from perturbflow.results.bootstrap import N_RESAMPLES, Estimate, by_image, estimate, resampled_means
 
 
 def test_resampled_means_against_a_loop() -> None:
@@ -164,8 +164,3 @@ def test_by_image_and_training() -> None:
     assert keys.tolist() == [("x", 1), ("y", 1)]
     nan = np.nan
     np.testing.assert_array_equal(values, [[[2, nan], [1, nan]], [[nan, nan], [3, 4]]])
-
-
-def test_coverage() -> None:
-    assert coverage(1) == "images of one training"
-    assert coverage(3) == "3 trainings and images"

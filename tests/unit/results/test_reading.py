@@ -41,6 +41,7 @@ def test_read_results_takes_names_from_the_path(tmp_path: Path) -> None:
             "cosine": cosine,
             "classifier": classifier,
             "adversarial_set": name,
+            "replicate": 0,
         }
         for classifier, name in [("007", "NA"), ("vgg19", "x_images"), ("vgg19", "x_images"), (None, "1e3")]
         for denoiser, index, cosine in [
@@ -52,6 +53,14 @@ def test_read_results_takes_names_from_the_path(tmp_path: Path) -> None:
     assert all(isinstance(dtype, pd.CategoricalDtype) for dtype in read_results(map(str, paths[:2]))[names].dtypes)
 
 
+def test_read_results_takes_replicates_from_the_path(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "mse/fgsm.csv" for folder in ("", "replicates/2")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        pd.DataFrame({"mse_px2": [1.0, 2.0]}).to_csv(path, index=False)
+    assert read_results(map(str, paths))["replicate"].tolist() == [0, 0, 2, 2]
+
+
 def test_read_results_keeps_names_that_the_file_has(tmp_path: Path) -> None:
     path = tmp_path / "distances/vgg19/fgsm_images.csv.gz"
     path.parent.mkdir(parents=True)
@@ -60,7 +69,7 @@ def test_read_results_keeps_names_that_the_file_has(tmp_path: Path) -> None:
     for file in (path, path_of_all):
         frame.to_csv(file, index=False)
     assert read_results(str(path))["classifier"].tolist() == ["a", "b"]
-    assert read_results(str(path_of_all)).columns.tolist() == ["classifier", "denoiser", "index"]
+    assert read_results(str(path_of_all)).columns.tolist() == ["classifier", "denoiser", "index", "replicate"]
 
 
 def test_read_results_reads_the_columns_asked_for(tmp_path: Path) -> None:
@@ -68,7 +77,7 @@ def test_read_results_reads_the_columns_asked_for(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     pd.DataFrame({"denoiser": ["none"], "position": 1, "index": 0, "cosine": 0.5}).to_csv(path, index=False)
     frame = read_results(str(path), ["index", "cosine", "not_there"])
-    assert frame.columns.tolist() == ["index", "cosine", "classifier", "adversarial_set"]
+    assert frame.columns.tolist() == ["index", "cosine", "classifier", "adversarial_set", "replicate"]
     assert read_results([]).empty
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from perturbflow.measuring.intervals import summary
+from perturbflow.results.intervals import summary
 
 
 @pytest.mark.parametrize("n", [2, 5, 1000])
