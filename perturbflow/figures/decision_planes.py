@@ -18,12 +18,20 @@ from perturbflow.figures.page import (
     Sheet,
     text_width,
 )
-from perturbflow.figures.style import MARKERS, STROKES, STYLE, draw_frame_of, draw_line, draw_reference, line_of_means
+from perturbflow.figures.style import (
+    MARKERS,
+    STROKES,
+    STYLE,
+    draw_frame_of,
+    draw_line,
+    draw_reference,
+    line_of_means,
+    words_of_bands,
+)
 from perturbflow.results.reading import select
 from perturbflow.vocabulary import DECISION_PLANE_METRICS, METRICS, RAW, Labels
 
 _GEOMETRY_NOTE = (
-    "Bands: 95% intervals of the means.",
     "Change of the margin, true logit minus best other, of a set's images: mean (marker), quartiles (thick),",
     "5th to 95th percentile (thin); dashed: minus the mean clean margin.",
 )
@@ -65,7 +73,7 @@ def geometry_figure(
         conditions=[labels.condition(condition) for condition in conditions],
         line=lines[pairs[0]],
         samples={names[name]: look for name, look in looks.items()},
-        note=_GEOMETRY_NOTE,
+        note=[words_of_bands(distances), *_GEOMETRY_NOTE],
     )
     upright = max(map(text_width, names.values())) + 0.1
     height = sheet.head + len(DECISION_PLANE_METRICS) * (_PLOT + GAP) + sheet.words + HEADING + _PLOT + upright + MARGIN

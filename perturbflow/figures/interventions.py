@@ -21,13 +21,11 @@ from perturbflow.figures.page import (
     inch_text,
     text_width,
 )
-from perturbflow.figures.style import MARKERS, STROKES, STYLE, draw_band, draw_reference
+from perturbflow.figures.style import MARKERS, STROKES, STYLE, draw_band, draw_reference, words_of_bands
 from perturbflow.results.reading import MissingResultError, select
 from perturbflow.vocabulary import RAW, Labels
 
-_INTERVENTION_NOTE = (
-    "At each layer in turn the pass goes on from the clean map plus a part of its perturbation. Bands: 95% intervals.",
-)
+_INTERVENTION_NOTE = "At each layer in turn the pass goes on from the clean map plus a part of its perturbation."
 
 _INTERVENTION_ROWS = (("top1", "top-1\naccuracy (%)", 100.0), ("margin", "mean\nmargin", 1.0))
 """What the rows of the intervention figure show, the words at their axes, and the factor to the unit shown."""
@@ -68,7 +66,7 @@ def intervention_figure(
         conditions=[labels.condition(condition) for condition in conditions],
         line=outcomes[adversarial_sets[0], RAW].parts[parts[0]],
         samples={_part_words(part): look for part, look in looks.items()} | _REFERENCES,
-        note=_INTERVENTION_NOTE,
+        note=[_INTERVENTION_NOTE, words_of_bands(interventions)],
     )
     names = [labels.adversarial_set(name) for name in adversarial_sets]
     longest = max(text_width(name, size=8, weight="bold") for name in names)

@@ -40,6 +40,7 @@ from perturbflow.figures.style import (
     draw_frame_of,
     draw_line,
     line_of_means,
+    words_of_bands,
 )
 from perturbflow.vocabulary import RAW, Labels, metric_named
 
@@ -102,7 +103,7 @@ def propagation_figure(
     ]
     heading = metric_named(metrics[0]).long if len(metrics) == 1 else "values"
     last = {look: [panel.printed_last(look) for panel in panels] for look in looks}
-    legend = _Legend(f"{heading} at the last position", looks, last, labels)
+    legend = _Legend(f"{heading} at the last position", looks, last, labels, words_of_bands(distances))
     title = labels.classifier(classifiers[0]) if len(classifiers) == 1 else ""
     scales = {metric: _scale([panel for panel in panels if panel.metric == metric], scale) for metric in metrics}
     with mpl.rc_context(STYLE):
@@ -214,7 +215,7 @@ def _printed(value: float, decimals: int | None) -> str:
 
 @dataclass(frozen=True)
 class _Legend:
-    """A table whose rows hold a line's name, a sample of it, and its last values, in blocks side by side.
+    """A table whose rows hold a line's name, a sample of it, and its last values, in blocks side by side; and a note.
 
     Sizes in inches.
     """
@@ -223,6 +224,7 @@ class _Legend:
     looks: Mapping[_Look, Mapping[str, Any]]
     last: Mapping[_Look, Sequence[str]]
     labels: Labels
+    note: str
     n_blocks: int = 1
     gap: float = 0.3
 
@@ -256,11 +258,12 @@ class _Legend:
 
     @property
     def width(self) -> float:
-        return max(self.n_blocks * (self.block + self.gap) - self.gap, text_width(self.heading))
+        words = max(map(text_width, (self.heading, self.note)))
+        return max(self.n_blocks * (self.block + self.gap) - self.gap, words)
 
     @property
     def height(self) -> float:
-        return ROW * (2.5 + max(len(block) + 0.4 * len({name for name, _ in block}) for block in self.blocks))
+        return ROW * (4 + max(len(block) + 0.4 * len({name for name, _ in block}) for block in self.blocks))
 
     def in_width(self, width: float) -> _Legend:
         """The same in as many blocks as fit in `width`, and no more than there are sets."""
@@ -272,6 +275,7 @@ class _Legend:
         inch_text(figure, left, top - ROW / 2, self.heading, color=GREY)
         for number, block in enumerate(self.blocks):
             self._draw_block(figure, block, left + number * (self.block + self.gap), top - 1.6 * ROW)
+        inch_text(figure, left, top - self.height + ROW / 2, self.note, color=GREY)
 
     def _draw_block(self, figure: Figure, block: Sequence[_Look], left: float, y: float) -> None:
         rights = [left + self.block - self.column * n for n in reversed(range(self.n_columns))]

@@ -92,6 +92,15 @@ def line_of_means(
     return rows.sort_values("position")
 
 
+def words_of_bands(rows: pd.DataFrame) -> str:
+    """What bands are, by the column `interval_covers` of the rows that are drawn.
+
+    Raises MissingResultError where it is not there.
+    """
+    covered = select(rows, "the file of the intervals", ["interval_covers"])["interval_covers"].iloc[0]
+    return f"Bands: 95% intervals; they cover {covered}."
+
+
 def draw_line(axes: Axes, line: pd.DataFrame, metric: str, look: Mapping[str, Any]) -> None:
     """Draw <metric>_mean by position, with a band from <metric>_ci_low to <metric>_ci_high."""
     axes.plot(line["position"], line[f"{metric}_mean"], **look)

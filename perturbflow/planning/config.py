@@ -165,7 +165,8 @@ def resolve_config(config: Any, source: str = "config") -> dict[str, Any]:
     config = _plain(config)
     if isinstance(numbers := _mapping(config).get("replicates"), list):
         # Snakemake makes texts of what stands in a list on its command line.
-        config["replicates"] = [int(one) if isinstance(one, str) and one.isdecimal() else one for one in numbers]
+        numbers = [int(one) if isinstance(one, str) and one.isdecimal() else one for one in numbers]
+        config["replicates"] = sorted(numbers) if all(isinstance(one, int) for one in numbers) else numbers
     mistakes = [mistake for path in PATHS for mistake in _expand(config, path.split("."))]
     complete: Any = copy.deepcopy(config)
     _fill_defaults(complete, load_schema())

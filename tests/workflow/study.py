@@ -136,5 +136,6 @@ def jobs(output: str) -> Counter[str]:
     named = []
     for rule, block in found:
         wildcards = re.search(r"^    wildcards: (.*)$", block, re.MULTILINE)
-        named.append(f"{rule} {wildcards[1]}" if wildcards else rule)
+        # That of replicate 0 is empty, and is not named.
+        named.append(f"{rule} {re.sub(r'replicate=(, |$)', '', wildcards[1])}".strip() if wildcards else rule)
     return Counter(name for name in named if name != "all")

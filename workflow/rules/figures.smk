@@ -21,6 +21,7 @@ rule figure:
     params:
         settings=lambda wildcards: figure_settings(wildcards.figure),
         labels=LABELS,
+        replicates=config["replicates"],
         figure="perturbflow.figures.propagation:propagation_figure",
         code=code_with("figure.py", "perturbflow.figures.propagation"),
     script:
@@ -57,6 +58,7 @@ rule geometry_figure:
             "colors": COLORS,
         },
         labels=LABELS,
+        replicates=config["replicates"],
         figure="perturbflow.figures.decision_planes:geometry_figure",
         code=code_with("figure.py", "perturbflow.figures.decision_planes"),
     script:
@@ -86,6 +88,7 @@ rule intervention_figure:
             "denoisers": DENOISERS,
         },
         labels=LABELS,
+        replicates=config["replicates"],
         figure="perturbflow.figures.interventions:intervention_figure",
         code=code_with("figure.py", "perturbflow.figures.interventions"),
     script:

@@ -28,6 +28,7 @@ if len(REPLICATES) > 1:
             mem_mb=memory("pool"),
             runtime=minutes("pool"),
         params:
+            replicates=config["replicates"],
             code=code("pool_measurements.py"),
         script:
             "../scripts/pool_measurements.py"
@@ -49,6 +50,7 @@ if len(REPLICATES) > 1:
             mem_mb=memory("pool"),
             runtime=minutes("pool"),
         params:
+            replicates=config["replicates"],
             code=code("pool_study.py"),
         script:
             "../scripts/pool_study.py"

@@ -163,6 +163,7 @@ for table, (inputs, settings) in TABLES.items():
         params:
             **settings,
             labels=LABELS,
+            replicates=config["replicates"],
             targets={name: TARGETS[name] for name in classifiers_of(table)},
             table=f"{module_of(table)}:TABLE",
             code={**code_with("table.py", module_of(table)), **digests(paper_files(inputs))},

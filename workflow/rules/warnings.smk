@@ -18,6 +18,7 @@ rule warnings:
         targets=TARGETS,
         measured=CLASSIFIERS,
         adversarial_sets=SETS,
+        replicates=config["replicates"],
         code=code("study_warnings.py"),
     script:
         "../scripts/study_warnings.py"

@@ -8,7 +8,8 @@ from perturbflow.tables.table import write_table
 
 def main() -> None:
     inputs, settings = dict(snakemake.input.items()), dict(snakemake.params.items())
-    table, labels, targets, _ = (settings.pop(name) for name in ("table", "labels", "targets", "code"))
+    table, labels, targets = (settings.pop(name) for name in ("table", "labels", "targets"))
+    del settings["replicates"], settings["code"]  # which decide over a rerun alone
     warned_of = {name.removeprefix("warned_"): inputs.pop(name) for name in [*inputs] if name.startswith("warned_")}
     write_table(
         load_object(table),

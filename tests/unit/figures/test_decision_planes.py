@@ -51,7 +51,7 @@ def distances_frame(
                     mean = random.uniform(0.1, 0.9) * (-1 if metric == "norm_change" else 1)
                     row |= {f"{metric}_mean": mean, f"{metric}_ci_low": mean - 0.1, f"{metric}_ci_high": mean + 0.1}
                 rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(interval_covers="3 trainings and images")
 
 
 def predictions_frame(sets: Sequence[str] = SETS, denoisers: Sequence[str] = DENOISERS) -> pd.DataFrame:
@@ -100,7 +100,7 @@ def interventions_frame(
                         "margin_ci_high": margin + 2,
                     }
                 )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(interval_covers="3 trainings and images")
 
 
 def draw_geometry(

@@ -56,7 +56,7 @@ def distances_frame(
                         row[f"{metric}_ci_low"] = factor * mean - 0.1 * abs(factor) * mean
                         row[f"{metric}_ci_high"] = factor * mean + 0.1 * abs(factor) * mean
                     rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(interval_covers="3 trainings and images")
 
 
 def draw(
@@ -81,8 +81,14 @@ def draw(
     )
 
 
+NOTE = "Bands: 95% intervals; they cover 3 trainings and images."
+
+
 def words(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.texts]
+    """All but the note of the bands, which is the last."""
+    *others, note = [text.get_text() for text in figure.texts]
+    assert note == NOTE
+    return others
 
 
 @pytest.mark.parametrize("metric", ["normalized_euclidean", "cosine"])
