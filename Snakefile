@@ -81,4 +81,5 @@ onsuccess:
 
 
 onerror:
-    print(f"Something failed; each job's log is under {STUDY}/logs, of replicates under {STUDY}/replicates/*/logs")
+    folders = [f"{STUDY}/logs", *(f"{STUDY}/{folder}logs" for folder in REPLICATES if folder)]
+    print(f"Something failed; each job's log is under {', '.join(folders)}")

@@ -40,6 +40,16 @@ def test_jobs_and_files_of_the_papers_study(papers):
     assert found["measure"].n_jobs == 7 * 12
 
 
+def test_replicates_take_all_but_the_data_again(papers):
+    once, thrice = (shares(papers | {"replicates": numbers}, IMAGES) for numbers in ([0], [0, 1, 2]))
+    assert thrice["data"] == once["data"]
+    for rule in once.keys() - {"data"}:
+        assert thrice[rule].n_jobs == 3 * once[rule].n_jobs
+        assert thrice[rule].flops == pytest.approx(3 * once[rule].flops)
+        assert thrice[rule].file_bytes == 3 * once[rule].file_bytes
+        assert thrice[rule].memory == once[rule].memory
+
+
 def test_operations_are_those_of_the_passes(papers):
     found = shares(papers, IMAGES)
 

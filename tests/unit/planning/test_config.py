@@ -444,6 +444,37 @@ def test_an_adaptive_set_may_train_another_denoiser(config: dict[str, Any]) -> N
     assert resolve_config(config)["denoisers"]["second"]["mix"] == {"adaptive": 1.0}
 
 
+def test_replicates_may_be_named_in_any_order_and_on_the_command_line(config: dict[str, Any]) -> None:
+    """There Snakemake makes texts of the numbers in a list."""
+    assert resolve_config(config)["replicates"] == [0]
+    for given in ([2, 0, 1], ["2", "0", "1"]):
+        assert resolve_config(config | {"replicates": given})["replicates"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("replicates", "expected"),
+    [
+        ([], "replicates: needs at least 1, has 0"),
+        ([1, 1], "replicates: "),
+        ([-1], "replicates[0]: "),
+        (["one"], "replicates[0]: must be an integer, got 'one'"),
+        (3, "replicates: must be a list"),
+    ],
+)
+def test_replicates_that_are_none_are_refused(config: dict[str, Any], replicates: Any, expected: str) -> None:
+    (mistake,) = mistakes_of(config | {"replicates": replicates})
+    assert mistake.startswith(f"config.yaml: {expected}")
+
+
+def test_replicates_of_a_study_that_trains_nothing_are_refused(config: dict[str, Any]) -> None:
+    config["classifier_defaults"] = {"training": {"max_epochs": 0}}
+    config["denoisers"] = {}
+    del config["tables"]
+    resolve_config(config | {"replicates": [4]})
+    (mistake,) = mistakes_of(config | {"replicates": [0, 1]})
+    assert mistake == "config.yaml: replicates: nothing is trained, so that all would be the same; write [0]"
+
+
 @pytest.mark.parametrize("images_per_shard", [None, 50, 1000])
 def test_shards_are_whole_batches(config: dict[str, Any], images_per_shard: int | None) -> None:
     config["compute"] = {"images_per_shard": images_per_shard, "batch_size": 50}
