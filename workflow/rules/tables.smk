@@ -97,6 +97,7 @@ if PAPERS_SETS or {*CLASSIFIERS} & {*PAPER_CLASSIFIERS}:
             "layers": files_of_sets(
                 "distances/{classifier}/{adversarial_set}.csv", CLASSIFIERS, NAMED_TO_CLAIMS[:1], POOLED
             ),
+            "paper_claims": paper("claims"),
             **{f"paper{number}": paper(f"table{number}") for number in (3, 4, 5, 7)},
         },
         {"classifiers": CLASSIFIERS, "adversarial_sets": NAMED_TO_CLAIMS, "denoisers": DENOISERS},

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
-from typing import Protocol
+from typing import Literal, Protocol
 
 from perturbflow.results.bootstrap import Array
+from perturbflow.results.verdicts import Region
 from perturbflow.vocabulary import PAPER_SETS
 
 CLEAN = "(clean)"  # no name of a denoiser; beside the conditions "none" and each denoiser: the clean image itself
@@ -19,39 +19,14 @@ class NotMeasuredError(LookupError):
 
 
 @dataclass(frozen=True)
-class Region:
-    """Where an effect lies if the claim is true: between `low` and `high`, both included if `closed`."""
-
-    low: float = -inf
-    high: float = inf
-    closed: bool = False
-
-    def __str__(self) -> str:
-        equal = "=" if self.closed else ""
-        if self.high == inf:
-            return f">{equal} {self.low:.3g}"
-        if self.low == -inf:
-            return f"<{equal} {self.high:.3g}"
-        left, right = "[]" if self.closed else "()"
-        return f"in {left}{self.low:.3g}, {self.high:.3g}{right}"
-
-    def verdict(self, ci_low: float, ci_high: float) -> str:
-        """`holds` if the whole interval lies inside, `fails` if all of it lies outside, else `undecided`."""
-        if self.closed:
-            inside = ci_low >= self.low and ci_high <= self.high
-            outside = ci_high < self.low or ci_low > self.high
-        else:
-            inside = ci_low > self.low and ci_high < self.high
-            outside = ci_high <= self.low or ci_low >= self.high
-        return "holds" if inside else "fails" if outside else "undecided"
-
-
-@dataclass(frozen=True)
 class TapPositions:
-    """Positions at which a classifier is observed."""
+    """Positions at which a classifier is observed.
 
+    convolutional: those whose maps have places, without what pooling leaves of them; the first one where none has.
+    """
+
+    convolutional: tuple[int, ...]
     first: int
-    last_convolutional: int
     before_last: int
     last: int
 
@@ -75,7 +50,10 @@ class Scope:
 
 
 class Evidence(Protocol):
-    """Where numbers come from. All arrays have one length: 1 + N_RESAMPLES of a run, 1 of the paper."""
+    """Where numbers come from.
+
+    All arrays have one shape: (1 + N_RESAMPLES, n_trainings) of a run, (1, 1) of the paper.
+    """
 
     def accuracy(self, classifier: str, adversarial_set: str, condition: str) -> Array:
         """Top-1 accuracy, percent."""
@@ -88,7 +66,10 @@ class Evidence(Protocol):
 
 
 Effect = Callable[..., Array]
-"""Of evidence, a scope and the names of the claim's subject, in this order."""
+"""Of evidence, a scope and the names of the claim's subject, in this order; each training by itself."""
+
+Scale = Literal["ratio", "difference"]
+"""Of an effect: ratios are averaged over the trainings as logarithms."""
 
 Names = str | tuple[str, ...]
 """Names given one by one, or a key of what `_names` returns."""
@@ -96,15 +77,18 @@ Names = str | tuple[str, ...]
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper.
+    """A claim of the paper; resources/paper/claims.csv has the sentence that it stands for, by its name.
 
-    name: a short one. statement: what the effect is, with its unit. region: where the paper says that it lies.
-    adversarial_sets: those it is pooled over. subject: the names it is about; it gets a row a combination of them.
+    name: a short one. statement: what the effect is, with its unit. region: where the paper says that it lies. scale:
+    of the effect. adversarial_sets: those it is pooled over. subject: the names it is about; it gets a row a
+    combination of them. Where one classifier is to be above several others, each of these is a row of its own, since
+    the largest of them, chosen by the data that judge it, would be too large: it is above all if all rows hold.
     """
 
     name: str
     statement: str
     region: Region
+    scale: Scale
     adversarial_sets: tuple[str, ...]
     subject: tuple[Names, ...]
     effect: Effect
@@ -114,13 +98,17 @@ CLAIMS: list[Claim] = []
 
 
 def claim(
-    statement: str, region: Region, *subject: Names, adversarial_sets: tuple[str, ...] = PAPER_SETS
+    statement: str,
+    region: Region,
+    *subject: Names,
+    scale: Scale = "ratio",
+    adversarial_sets: tuple[str, ...] = PAPER_SETS,
 ) -> Callable[[Effect], Effect]:
     """Register an effect as a claim of the function's name."""
 
     def register(effect: Effect) -> Effect:
         name = effect.__name__.removeprefix("_")
-        CLAIMS.append(Claim(name, statement, region, adversarial_sets, subject, effect))
+        CLAIMS.append(Claim(name, statement, region, scale, adversarial_sets, subject, effect))
         return effect
 
     return register

@@ -14,15 +14,18 @@ from perturbflow.vocabulary import COSD, NED, RAW
 
 
 class _Means:
-    """Resampled means over images of one column, by the other columns `keys`."""
+    """Resampled means over images of one column, by the other columns `keys`, of each training."""
 
     def __init__(self, frame: pd.DataFrame, keys: list[str], column: str) -> None:
         self._keys = keys
         self._column = column
+        self.n_images = 0
         self._samples: dict[Any, Array] = {}
         if {*keys, column, "index"} <= {*frame.columns}:
-            matrix = by_image(frame, keys, column)
-            self._samples = dict(zip(matrix.columns, resampled_means(matrix).T, strict=True))
+            index, values = by_image(frame, keys, column)
+            samples = resampled_means(values)
+            self._samples = {key: samples[..., place] for place, key in enumerate(index)}
+            self.n_images = values.shape[1]
 
     def of(self, *key: str | int) -> Array:
         if key in self._samples:
@@ -64,6 +67,12 @@ class RunEvidence:
             ]  # the training split, but in a study of one other
         self._mse = _Means(errors, keys[1:], "mse_px2")
 
+    @property
+    def n_images(self) -> int:
+        """Images that effects are computed from: those that are measured, or all where there are errors alone."""
+        counts = [one.n_images for one in (*self._distances.values(), self._accuracy, self._mse)]
+        return min((count for count in counts if count), default=0)
+
     def accuracy(self, classifier: str, adversarial_set: str, condition: str) -> Array:
         if condition == CLEAN:
             return self._clean.of(classifier, adversarial_set, RAW)
@@ -87,15 +96,19 @@ class PaperEvidence:
 
     def accuracy(self, classifier: str, adversarial_set: str, condition: str) -> Array:
         if condition == CLEAN:
-            return np.array([self._clean.get(classifier, np.nan)])
-        return np.array([self._accuracy.get((classifier, adversarial_set, condition), np.nan)])
+            return _single(self._clean.get(classifier))
+        return _single(self._accuracy.get((classifier, adversarial_set, condition)))
 
     def mse(self, adversarial_set: str, condition: str) -> Array:
         column = "mse_adv_px2" if condition == RAW else f"mse_{condition}_px2"
-        return np.array([self._mse.get((adversarial_set, column), np.nan)])
+        return _single(self._mse.get((adversarial_set, column)))
 
     def distance(self, metric: str, classifier: str, adversarial_set: str, condition: str, position: int) -> Array:
-        return np.array([np.nan])
+        return _single(None)
+
+
+def _single(number: float | None) -> Array:
+    return np.array([[np.nan if number is None else number]])
 
 
 def tap_positions(layers: pd.DataFrame) -> dict[str, TapPositions]:
@@ -105,7 +118,6 @@ def tap_positions(layers: pd.DataFrame) -> dict[str, TapPositions]:
     taps = {}
     for classifier, rows in layers.groupby("classifier", observed=True):
         positions = sorted(rows["position"].unique())
-        first_connected = rows.loc[rows["kind"].isin(["fully connected", "logits"]), "position"].min()
-        convolutional = [position for position in positions if position < first_connected] or positions[:1]
-        taps[str(classifier)] = TapPositions(positions[0], convolutional[-1], positions[-2:][0], positions[-1])
+        spatial = sorted(rows.loc[rows["kind"] == "spatial", "position"].unique()) or positions[:1]
+        taps[str(classifier)] = TapPositions(tuple(spatial), positions[0], positions[-2:][0], positions[-1])
     return taps
