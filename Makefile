@@ -12,7 +12,8 @@
 # make clean  remove the environment and caches; results stay
 #
 # Tests run in as many processes as there are cores, those of a file in one of them, the longest files first. The small
-# study that most tests of the workflow begin with is made by the first process that asks for it.
+# study that most tests of the workflow begin with, and that the reference is compared with, is made by the first process
+# that asks for it.
 #
 # The tools live in .venv, which is made from requirements*.txt at need and brought up to date when those change.
 
@@ -40,7 +41,7 @@ look: .venv/.installed-look
 # The tests on SLURM, where it is installed, in a process of their own: they share one cluster.
 test: lint
 	python -m pytest tests/slurm
-	$(PYTEST) tests/workflow tests/unit
+	$(PYTEST) tests/workflow tests/reference tests/unit
 
 test-unit: .venv/.installed-dev
 	$(PYTEST) -m "not slow" tests/unit

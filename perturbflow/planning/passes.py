@@ -150,7 +150,7 @@ def n_intervened(config: Config, images: ImageCounts) -> int:
 
 
 def _measured_at_once(config: Config) -> int:
-    """Linear CKA takes blocks of 32 images under all conditions."""
+    """Linear CKA takes blocks of up to 32 images under all conditions."""
     block = 32 * (2 + len(config["denoisers"])) if "linear_cka" in config["measure"]["metrics"] else 0
     return max(block, int(config["compute"]["batch_size"]))
 

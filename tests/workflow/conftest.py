@@ -1,21 +1,8 @@
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.workflow.study import Study, copy_workflow, made_once, tiny_config
-
-
-def finish(study: Study) -> Counter[str]:
-    copy_workflow(study.folder)
-    study.configure(tiny_config())
-    return study.run()
-
-
-@pytest.fixture(scope="session")
-def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The tiny study, run to its end. Tests change copies of it."""
-    return made_once("finished", tmp_path_factory.getbasetemp(), finish)
+from tests.workflow.study import Study
 
 
 @pytest.fixture

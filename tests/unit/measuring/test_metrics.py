@@ -363,12 +363,25 @@ def test_cka_needs_four_images_and_its_interval_two_blocks(related_maps):
 
 @pytest.mark.parametrize(
     "n_images, sizes",
-    [(1, [1]), (4, [4]), (32, [32]), (35, [35]), (36, [32, 4]), (66, [32, 34]), (100, [32, 32, 32, 4])],
+    [(1, [1]), (4, [4]), (32, [32]), (33, [17, 16]), (64, [32, 32]), (66, [22, 22, 22]), (100, [25, 25, 25, 25])],
 )
-def test_blocks_are_of_32_images_but_for_the_last(n_images, sizes):
+def test_blocks_are_equally_large_and_of_at_most_32_images(n_images, sizes):
     of_images = blocks(n_images)
     assert [rows.stop - rows.start for rows in of_images] == sizes
     assert [row for rows in of_images for row in range(n_images)[rows]] == list(range(n_images))
+
+
+def test_blocks_of_one_size_make_a_steadier_cka_than_a_small_last_one():
+    """Of 68 images, a last block of four would weigh as much as one of 32."""
+    generator = np.random.default_rng(3)
+    small_last = [slice(0, 32), slice(32, 64), slice(64, 68)]
+    clean = generator.standard_normal((100, 68, 20))
+    pairs = list(zip(clean, clean + 2 * generator.standard_normal(clean.shape), strict=True))
+    spread = {
+        name: np.std([cka([a[rows] for rows in cut], [b[rows] for rows in cut])[0] for a, b in pairs])
+        for name, cut in {"equal": blocks(68), "small last": small_last}.items()
+    }
+    assert spread["equal"] < 0.6 * spread["small last"]
 
 
 @pytest.mark.parametrize("elements_at_once", [1, 64, 10**6])
