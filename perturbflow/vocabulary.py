@@ -112,7 +112,10 @@ NED, COSD = "normalized_euclidean", "cosine"
 """The paper's metrics."""
 
 DECISION_PLANE_METRICS = ("along_share", "norm_change", "angle")
-"""Those that measure Figure 4 of the paper."""
+"""Those that measure Figure 4 of the paper, layer by layer."""
+
+LOGITS_METRICS = tuple(f"logits_{metric}" for metric in DECISION_PLANE_METRICS)
+"""The columns of predictions/<classifier>/<set>.csv.gz with the same of the logits, their mean taken off."""
 
 METRIC_KINDS = {
     "paper": "are the paper's",

@@ -15,6 +15,7 @@ from perturbflow.classifiers.classifier import Classifier
 from perturbflow.files.images import Array, Images
 from perturbflow.machine.batches import pixels_of, ready_for
 from perturbflow.machine.prefetch import ahead
+from perturbflow.measuring.decision_planes import LOGITS_METRICS, centred_change
 from perturbflow.measuring.margins import check_finite, count_not_finite, margins
 from perturbflow.measuring.metrics import (
     ALL_METRICS,
@@ -41,7 +42,8 @@ class LayerDistances:
 
     per_image: by metric, float64 (n_conditions, n_taps, N). whole_set: by metric, float64 (n_conditions, n_taps, 3):
     the value and the ends of its 95% interval. n_elements: of one image's map, int64 (n_taps,). predicted: int64, and
-    margin (see `margins`): float64, both (1 + n_conditions, N), the clean images first.
+    margin (see `margins`): float64, both (1 + n_conditions, N), the clean images first. logits_change: what
+    `centred_change` gives, float64 (n_conditions, N).
     """
 
     per_image: dict[str, Array]
@@ -49,6 +51,7 @@ class LayerDistances:
     n_elements: Array
     predicted: Array
     margin: Array
+    logits_change: dict[str, Array]
 
 
 @torch.no_grad()
@@ -104,6 +107,7 @@ def layer_distances(
     expected = torch.from_numpy(labels[order]).to(device)
     predicted = torch.empty(1 + n_conditions, n_images, dtype=torch.int64, device=device)
     margin = empty(1 + n_conditions, n_images)
+    logits_change = {name: empty(n_conditions, n_images) for name in LOGITS_METRICS}
     n_not_finite = torch.zeros(1 + n_conditions, dtype=torch.int64, device=device)
     images_at_once = max(1, batch_size // (1 + n_conditions))
     few = [slice(first, min(first + images_at_once, n_images)) for first in range(0, n_images, images_at_once)]
@@ -122,6 +126,8 @@ def layer_distances(
         with classifier.observed(receiver(rows)):
             logits = classifier(pixels).unflatten(0, (1 + n_conditions, -1))
         predicted[:, rows], margin[:, rows] = logits.argmax(-1), margins(logits, expected[rows])
+        for name, changes in centred_change(logits).items():
+            logits_change[name][:, rows] = changes
         n_not_finite += count_not_finite(logits)
 
     check_finite(n_not_finite, n_images, ["clean", *conditions])
@@ -135,6 +141,7 @@ def layer_distances(
         n_elements,
         predicted[:, in_order].cpu().numpy(),
         margin[:, in_order].cpu().numpy(),
+        {name: changes[:, in_order].cpu().numpy() for name, changes in logits_change.items()},
     )
 
 
@@ -215,7 +222,7 @@ def distance_frames(
 
 
 def prediction_frame(distances: LayerDistances, conditions: Sequence[str], index: Array, labels: Array) -> pd.DataFrame:
-    """A row a condition and image: denoiser, index, label, prediction and margin of both images."""
+    """A row a condition and image: denoiser, index, label, both images' prediction and margin, the logits' change."""
     (clean, *others), (clean_margin, *margins_of_others) = distances.predicted, distances.margin
     return pd.concat(
         [
@@ -228,9 +235,12 @@ def prediction_frame(distances: LayerDistances, conditions: Sequence[str], index
                     "predicted": predicted,
                     "margin_clean": clean_margin,
                     "margin": margin,
+                    **{name: changes[condition] for name, changes in distances.logits_change.items()},
                 }
             )
-            for denoiser, predicted, margin in zip(conditions, others, margins_of_others, strict=True)
+            for condition, (denoiser, predicted, margin) in enumerate(
+                zip(conditions, others, margins_of_others, strict=True)
+            )
         ],
         ignore_index=True,
     )

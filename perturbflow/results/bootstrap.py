@@ -32,7 +32,7 @@ Array = NDArray[Any]
 
 N_RESAMPLES = 2000
 CONFIDENCE = 0.95
-_LEAST_TAIL = 1e-300  # below which a probability is called 0
+_LEAST_TAIL = 1e-150  # below which a probability is called 0; further out stdtrit gives inf of 4 to 13 images
 _N_WEIGHTS_AT_ONCE = 4_000_000  # 32 MB, however many images there are
 
 

@@ -62,7 +62,7 @@ def _amplification_of(
     found = {key[:2]: None for key in columns}
     pairs = [(control, name, condition) for control, name in controls.items() for condition in conditions]
     for control, name, condition in pairs:
-        refuse_missing(found, classifier, [control, name], condition)
+        refuse_missing(found, f"distances/{classifier}/{{}}_images.csv.gz", [control, name], condition)
 
     def stacked(which: int) -> Array:
         return errors[..., [places[pair[which], pair[2], position] for pair in pairs for position in positions]]

@@ -100,11 +100,10 @@ def rows_of_classifier(frame: pd.DataFrame, file: str, columns: list[str], class
     return select(frame, file.format(classifier), needed, classifier=classifier)
 
 
-def refuse_missing(found: Mapping[Any, Any], classifier: str, sets: Sequence[str], condition: str) -> None:
-    """Raises MissingResultError for the first set without rows under a condition."""
+def refuse_missing(found: Mapping[Any, Any], file: str, sets: Sequence[str], condition: str) -> None:
+    """Raises MissingResultError for the first set without rows under a condition; file: with {} for the set."""
     for name in sets:
         if (name, condition) not in found:
             raise MissingResultError(
-                f"distances/{classifier}/{name}_images.csv.gz has no row with denoiser={condition}; delete it and run "
-                "the rule that makes it."
+                f"{file.format(name)} has no row with denoiser={condition}; delete it and run the rule that makes it."
             )

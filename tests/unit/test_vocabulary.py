@@ -41,6 +41,7 @@ def test_every_name_of_the_registries_is_in_the_vocabulary_and_the_other_way_rou
 
 def test_what_is_said_of_attacks_and_metrics_is_so() -> None:
     from perturbflow.attacks.gradient_sign import ATTACKS, GradientSignAttack
+    from perturbflow.measuring.decision_planes import LOGITS_METRICS
     from perturbflow.measuring.metrics import SET_METRICS
 
     def arguments(attack: type) -> set[str]:
@@ -52,6 +53,7 @@ def test_what_is_said_of_attacks_and_metrics_is_so() -> None:
     assert {name: set(attack.own_keys) for name, attack in vocabulary.ATTACKS.items()} == own
     assert {name for name, metric in vocabulary.METRICS.items() if metric.whole_set} == set(SET_METRICS)
     assert {metric.kind for metric in vocabulary.METRICS.values()} == set(vocabulary.METRIC_KINDS)
+    assert tuple(LOGITS_METRICS) == vocabulary.LOGITS_METRICS
 
 
 def test_the_paper_has_names_of_the_vocabulary(repository: Path) -> None:

@@ -55,6 +55,7 @@ rule geometry_figure:
             "classifier": wildcards.classifier,
             "adversarial_sets": SETS,
             "denoisers": DENOISERS,
+            "controls": NORM_OF,
             "colors": COLORS,
         },
         labels=LABELS,

@@ -1,4 +1,4 @@
-from perturbflow.vocabulary import DECISION_PLANE_METRICS, PAPER_CLASSIFIERS, PAPER_SETS
+from perturbflow.vocabulary import PAPER_CLASSIFIERS, PAPER_SETS
 
 # The paper's tables, for the numbers beside ours; relative, so that a moved repository reruns nothing.
 PAPER = os.path.relpath(REPOSITORY / "resources/paper")
@@ -75,14 +75,10 @@ if MODIFIED:
         {"paper": paper("table7"), "accuracy": pooled(ACCURACY, MODIFIED)},
         {"classifiers": MODIFIED, "adversarial_sets": SETS, "denoisers": DENOISERS, "split": TRAIN},
     )
-if {*DECISION_PLANE_METRICS} <= METRICS:
-    TABLES["decision_planes"] = (
-        {
-            "distances_images": files_of_sets(DISTANCES, CLASSIFIERS),
-            "predictions": files_of_sets(PREDICTIONS, CLASSIFIERS),
-        },
-        {"classifiers": CLASSIFIERS, "adversarial_sets": SETS, "denoisers": DENOISERS, "controls": NORM_OF},
-    )
+TABLES["decision_planes"] = (
+    {"predictions": files_of_sets(PREDICTIONS, CLASSIFIERS)},
+    {"classifiers": CLASSIFIERS, "adversarial_sets": SETS, "denoisers": DENOISERS, "controls": NORM_OF},
+)
 if NORM_OF and "relative_error" in METRICS:
     TABLES["amplification"] = (
         {"distances_images": files_of_sets(DISTANCES, CLASSIFIERS, dict.fromkeys([*NORM_OF, *NORM_OF.values()]))},

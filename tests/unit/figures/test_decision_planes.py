@@ -1,5 +1,5 @@
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import FillBetweenPolyCollection, LineCollection
@@ -20,7 +21,9 @@ from perturbflow.results.reading import MissingResultError, read_results
 from perturbflow.vocabulary import Labels, set_colors
 
 CLASSIFIER = "vgg19"
-SETS = ["fgsm_v1", "own_set"]
+SETS = ["fgsm_v1", "own_set", "noise"]
+CONTROLS = {"noise": "fgsm_v1"}
+BESIDE = ["fgsm_v1", "noise", "own_set"]
 NO_LABELS = Labels()
 DENOISERS = ["unet"]
 METRICS = ["along_share", "norm_change", "angle"]
@@ -54,19 +57,26 @@ def distances_frame(
     return pd.DataFrame(rows).assign(interval_covers="3 trainings and images")
 
 
-def predictions_frame(sets: Sequence[str] = SETS, denoisers: Sequence[str] = DENOISERS) -> pd.DataFrame:
+def predictions_frame(
+    sets: Sequence[str] = SETS, denoisers: Sequence[str] = DENOISERS, n_trainings: int = 1
+) -> pd.DataFrame:
+    """Of 21 images a training; the logits of image 4 do not change."""
     random = np.random.default_rng(1)
     clean = random.gamma(4, 2, size=21)
     frames = [
         pd.DataFrame(
             {
+                "replicate": replicate,
                 "classifier": CLASSIFIER,
                 "adversarial_set": adversarial_set,
                 "denoiser": denoiser,
+                "index": np.arange(21),
                 "margin_clean": clean,
                 "margin": clean - random.gamma(3, 2, size=21),
+                "logits_along_share": np.where(np.arange(21) == 4, np.nan, random.uniform(size=21)),
             }
         )
+        for replicate in range(n_trainings)
         for adversarial_set in sets
         for denoiser in ["none", *denoisers]
     ]
@@ -109,6 +119,7 @@ def draw_geometry(
     sets: Sequence[str] = SETS,
     denoisers: Sequence[str] = DENOISERS,
     labels: Labels = NO_LABELS,
+    controls: Mapping[str, str] = CONTROLS,
 ) -> Figure:
     return geometry_figure(
         distances,
@@ -116,6 +127,7 @@ def draw_geometry(
         classifier=CLASSIFIER,
         adversarial_sets=sets,
         denoisers=denoisers,
+        controls=controls,
         colors=set_colors(sets),
         labels=labels,
     )
@@ -176,25 +188,64 @@ def test_geometry_plots_the_values_of_the_frame() -> None:
     assert [tick.get_text() for tick in wording.get_xticklabels()] == ["1 conv,\n1 max pool", "2 blocks", "3 blocks"]
 
 
+def spans(axes: Axes) -> list[np.ndarray]:
+    return [artist.get_segments()[0] for artist in axes.collections if isinstance(artist, LineCollection)]
+
+
+def rows_of(predictions: pd.DataFrame, name: str, denoiser: str) -> pd.DataFrame:
+    return predictions[(predictions["adversarial_set"] == name) & (predictions["denoiser"] == denoiser)]
+
+
+def test_geometry_shows_noise_beside_the_adversary_at_the_centred_logits() -> None:
+    predictions = predictions_frame()
+    panels = draw_geometry(distances_frame(), predictions).axes[6:8]
+    colors = set_colors(SETS)
+    for axes, denoiser in zip(panels, ["none", "unet"], strict=True):
+        assert references(axes) == [0.5]
+        assert axes.get_ylim() == (0, 1)
+        for place, name in enumerate(BESIDE):
+            share = rows_of(predictions, name, denoiser)["logits_along_share"].dropna()
+            (marker,) = data_lines(axes)[place : place + 1]
+            assert marker.get_xydata().tolist() == [[place, pytest.approx(share.mean())]]
+            assert marker.get_markeredgecolor() == colors[name]
+            assert marker.get_color() == ("white" if name == "noise" else colors[name])
+            low, high = scipy.stats.t.interval(0.95, len(share) - 1, share.mean(), scipy.stats.sem(share))
+            np.testing.assert_allclose(spans(axes)[place], [[place, low], [place, high]], atol=0.02)
+
+
 def test_geometry_shows_the_spread_of_the_change_of_the_margin() -> None:
     predictions = predictions_frame()
-    panels = draw_geometry(distances_frame(), predictions).axes[6:]
+    panels = draw_geometry(distances_frame(), predictions).axes[8:]
     for axes, denoiser in zip(panels, ["none", "unet"], strict=True):
-        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["FGSM v1", "own_set"]
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["FGSM v1", "noise", "own_set"]
         assert references(axes) == [0, pytest.approx(-predictions["margin_clean"].mean())]
-        spans = [artist.get_segments()[0] for artist in axes.collections if isinstance(artist, LineCollection)]
-        for place, name in enumerate(SETS):
-            rows = predictions[(predictions["adversarial_set"] == name) & (predictions["denoiser"] == denoiser)]
+        for place, name in enumerate(BESIDE):
+            rows = rows_of(predictions, name, denoiser)
             change = np.sort(rows["margin"] - rows["margin_clean"])
             assert data_lines(axes)[place].get_xydata().tolist() == [[place, pytest.approx(change.mean())]]
             # With 21 images these percentiles are images themselves.
-            np.testing.assert_allclose(spans[2 * place], [[place, change[1]], [place, change[19]]])
-            np.testing.assert_allclose(spans[2 * place + 1], [[place, change[5]], [place, change[15]]])
+            np.testing.assert_allclose(spans(axes)[2 * place], [[place, change[1]], [place, change[19]]])
+            np.testing.assert_allclose(spans(axes)[2 * place + 1], [[place, change[5]], [place, change[15]]])
+
+
+def test_geometry_is_of_all_trainings() -> None:
+    """The trainings' means are averaged; the interval is mostly that of three of them."""
+    predictions = predictions_frame(n_trainings=3)
+    axes, margins = draw_geometry(distances_frame(), predictions).axes[6:10:2]
+    for place, name in enumerate(BESIDE):
+        rows = rows_of(predictions, name, "none")
+        means = rows.groupby("replicate")["logits_along_share"].mean()
+        assert data_lines(axes)[place].get_ydata() == pytest.approx([means.mean()])
+        low, high = spans(axes)[place][:, 1]
+        assert (high - low) / 2 > 4.3 * means.std() / 3**0.5
+        change = rows["margin"] - rows["margin_clean"]
+        assert data_lines(margins)[place].get_ydata() == pytest.approx([change.mean()])
+        assert spans(margins)[2 * place][:, 1] == pytest.approx(change.quantile([0.05, 0.95]).tolist())
 
 
 def test_each_of_many_sets_has_a_look_of_its_own() -> None:
     sets = [f"set{number}" for number in range(20)]
-    axes = draw_geometry(distances_frame(sets, []), predictions_frame(sets, []), sets, []).axes[0]
+    axes = draw_geometry(distances_frame(sets, []), predictions_frame(sets, []), sets, [], controls={}).axes[0]
     looks = {(line.get_color(), line.get_marker(), str(line._unscaled_dash_pattern)) for line in axes.lines}
     assert len(looks) == 20
     assert len({(line.get_color(), line.get_marker()) for line in axes.lines[:8]}) == 8
@@ -232,15 +283,15 @@ def test_the_key_of_interventions_names_every_line() -> None:
 
 def test_missing_rows_and_columns_name_their_file() -> None:
     distances, predictions, interventions = distances_frame(), predictions_frame(), interventions_frame()
-    with pytest.raises(MissingResultError, match=r"distances/vgg19/own_set\.csv .*denoiser=unet"):
+    with pytest.raises(MissingResultError, match=r"distances/vgg19/noise\.csv .*denoiser=unet"):
         draw_geometry(distances[:-3], predictions)
     with pytest.raises(MissingResultError, match=r"distances/vgg19/fgsm_v1\.csv has no column angle_mean"):
         draw_geometry(distances.drop(columns="angle_mean"), predictions)
-    with pytest.raises(MissingResultError, match=r"predictions/vgg19/own_set\.csv\.gz .*denoiser=unet"):
+    with pytest.raises(MissingResultError, match=r"predictions/vgg19/noise\.csv\.gz .*denoiser=unet"):
         draw_geometry(distances, predictions[:-21])
     with pytest.raises(MissingResultError, match=r"interventions/vgg19/fgsm_v1\.csv has no column top1_ci_low"):
         draw_interventions(interventions.drop(columns="top1_ci_low"))
-    with pytest.raises(MissingResultError, match=r"own_set\.csv .* at position 0 .*unet, part=whole, fraction=1;"):
+    with pytest.raises(MissingResultError, match=r"noise\.csv .* at position 0 .*unet, part=whole, fraction=1;"):
         draw_interventions(interventions[:-1])
     lacking = interventions[(interventions["part"] != "along") | (interventions["adversarial_set"] == "fgsm_v1")]
     with pytest.raises(MissingResultError, match=r"own_set\.csv .* after position 0 .*none, part=along, fraction=1;"):
@@ -270,7 +321,7 @@ def test_labels_of_the_study_stand_in_place_of_the_names() -> None:
         assert {"Net", "FGSM v1", "PGD"} <= set(words(figure))
         assert not {"VGG-19", "own_set"} & set(words(figure))
         assert [axes.get_title(loc="left") for axes in figure.axes[:2]] == ["w/o DN", "w/ Mine"]
-    assert [tick.get_text() for tick in geometry.axes[-1].get_xticklabels()] == ["FGSM v1", "PGD"]
+    assert [tick.get_text() for tick in geometry.axes[-1].get_xticklabels()] == ["FGSM v1", "noise", "PGD"]
 
 
 def check_layout(figure: Figure) -> None:
@@ -301,7 +352,9 @@ def test_nothing_overlaps_in_geometry(n_sets: int, n_denoisers: int, n_positions
     sets = [f"own_adversarial_set{number}" for number in range(n_sets)]
     denoisers = [f"own_denoiser{number}" for number in range(n_denoisers)]
     distances = distances_frame(sets, denoisers, n_positions)
-    check_layout(draw_geometry(distances, predictions_frame(sets, denoisers), sets, denoisers))
+    controls = dict.fromkeys(sets[2:4], sets[0])
+    predictions = predictions_frame(sets, denoisers)
+    check_layout(draw_geometry(distances, predictions, sets, denoisers, controls=controls))
 
 
 @pytest.mark.parametrize(("n_sets", "n_denoisers", "n_positions"), [(1, 0, 2), (2, 2, 14), (1, 5, 8)])
@@ -313,7 +366,7 @@ def test_nothing_overlaps_in_interventions(n_sets: int, n_denoisers: int, n_posi
 
 def test_files_are_the_same_bytes_again_and_svg_text_stays_text(tmp_path: Path) -> None:
     for draw in (
-        lambda: draw_geometry(distances_frame(), predictions_frame(), SETS[:1], []),
+        lambda: draw_geometry(distances_frame(), predictions_frame(), SETS[:1], [], controls={}),
         lambda: draw_interventions(interventions_frame(), SETS[:1], []),
     ):
         for name in ("a", "b"):

@@ -155,6 +155,8 @@ def test_what_a_classifier_makes_of_a_set(folder, conditions, tmp_path):
     assert errors["none"] > errors["unet"] > 0
     assert len(images) == len(distances) * 5
     assert names_of(predictions, "denoiser") == [["none"], ["unet"]]
+    for column in ("logits_along_share", "logits_norm_change", "logits_angle"):
+        assert predictions[column].notna().all()
     assert len(set(images["index"])) == 5 and set(predictions["index"]) == set(images["index"])
 
 

@@ -127,6 +127,13 @@ def test_equals_separate_passes_with_stored_maps(classifier, clean, conditions):
             others = [logit for label, logit in enumerate(of_image) if label != LABELS[i]]
             assert predicted[i] == of_image.argmax()
             assert margin[i] == pytest.approx(of_image[LABELS[i]] - max(others), rel=1e-9)
+    centred = [of_images - of_images.mean(axis=1, keepdims=True) for of_images in logits]
+    for v, of_version in enumerate(centred[1:]):
+        for i in range(N_IMAGES):
+            naive = naive_distances(centred[0][i], of_version[i])
+            for name, values in result.logits_change.items():
+                assert values[v, i] == pytest.approx(naive[name.removeprefix("logits_")], rel=1e-8), name
+    assert list(result.logits_change) == ["logits_along_share", "logits_norm_change", "logits_angle"]
     assert result.predicted.dtype == np.int64 and result.margin.dtype == np.float64
 
 
@@ -171,6 +178,8 @@ def test_batches_and_parts_of_them_change_nothing(elements_at_once, clean, condi
         assert result.n_elements.tolist() == expected.n_elements.tolist()
         assert result.predicted.tolist() == expected.predicted.tolist()
         np.testing.assert_allclose(result.margin, expected.margin, rtol=1e-9)
+        for name, values in expected.logits_change.items():
+            np.testing.assert_allclose(result.logits_change[name], values, rtol=1e-9)
         for metric in OF_IMAGES:
             np.testing.assert_allclose(result.per_image[metric], expected.per_image[metric], rtol=1e-9, atol=1e-15)
 
@@ -291,6 +300,7 @@ def measured():
         np.arange(n_taps) + 100,
         generator.integers(0, 10, (3, N_IMAGES)),
         generator.random((3, N_IMAGES)),
+        {"logits_along_share": generator.random((2, N_IMAGES)), "logits_angle": generator.random((2, N_IMAGES))},
     )
 
 
@@ -334,6 +344,8 @@ def test_predictions_stand_beside_those_of_the_clean_images(measured):
     for condition, denoiser in enumerate(["none", "unet"], start=1):
         rows = frame.query("denoiser == @denoiser").reset_index(drop=True)
         columns = {**both, "predicted": measured.predicted[condition], "margin_clean": measured.margin[0]}
-        expected = pd.DataFrame({"denoiser": denoiser, **columns, "margin": measured.margin[condition]})
+        columns["margin"] = measured.margin[condition]
+        columns |= {name: values[condition - 1] for name, values in measured.logits_change.items()}
+        expected = pd.DataFrame({"denoiser": denoiser, **columns})
         pd.testing.assert_frame_equal(rows, expected)
     assert len(frame) == 2 * N_IMAGES

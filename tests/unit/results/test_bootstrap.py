@@ -137,6 +137,17 @@ def test_p_values_are_those_of_the_intervals() -> None:
     assert certain.p_value(0.5) == 0
 
 
+@pytest.mark.parametrize("n_images", range(3, 41))
+def test_p_values_of_few_images(n_images: int) -> None:
+    """In one training, in three, and in three where the images make no difference."""
+    for n_trainings, trainings_error, images_error in [(1, 0, 0.1), (3, 0.2, 0.1), (3, 0.2, 0)]:
+        one = Estimate(
+            np.array(1.0), np.array(trainings_error), np.array(images_error), n_trainings, np.array(n_images)
+        )
+        low, _ = one.interval(0.999)
+        assert one.p_value(float(low)) == pytest.approx(0.001)
+
+
 def test_what_is_the_same_in_all_images_does_not_vary() -> None:
     values = np.stack([np.full((2, 30), 0.1), np.random.default_rng(0).normal(size=(2, 30))], axis=-1)
     assert estimate(resampled_means(values), 30).varies.tolist() == [False, True]

@@ -13,7 +13,6 @@ from perturbflow.tables.claims.claim import TapPositions
 from perturbflow.tables.claims.evidence import tap_positions
 
 
-
 def positions(n_convolutional: int, before_last: int) -> TapPositions:
     """Of so many convolutional maps, then what pooling leaves of them or hidden layers, and the logits."""
     return TapPositions(tuple(range(1, n_convolutional + 1)), 1, before_last, before_last + 1)
@@ -36,7 +35,7 @@ def positions_in_the_file(classifier: Classifier, tmp_path) -> TapPositions:
     n_taps = len(classifier.taps)
     values = {"cosine": np.zeros((1, n_taps, 2))}
     nothing = np.zeros((2, 2))
-    distances = LayerDistances(values, {}, np.zeros(n_taps, int), nothing, nothing)
+    distances = LayerDistances(values, {}, np.zeros(n_taps, int), nothing, nothing, {})
     layers, _ = distance_frames(distances, classifier, ["none"], np.arange(2), np.zeros(2, int))
     layers.to_csv(tmp_path / "distances.csv", index=False)
     return tap_positions(pd.read_csv(tmp_path / "distances.csv").assign(classifier="it"))["it"]
