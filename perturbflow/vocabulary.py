@@ -210,8 +210,9 @@ MODIFIED_CLASSIFIERS = ("densenet201_conv", "densenet201_prelu")
 PAPER_SETS = tuple(SETS)
 PAPER_DENOISERS = ("fusionnet", "unet")
 
-PAPER_TABLE1 = {"classifier": "inception_resnet_v2", "denoiser": "fusionnet"}
-"""Whose numbers the paper's Table 1 holds (its caption says so; the table itself has no such column)."""
+PAPER_TABLE1 = {"architecture": "inception_resnet_v2", "denoiser": "fusionnet"}
+"""Whose numbers the paper's Table 1 holds (its caption says so; the table itself has no such column): a classifier of
+this architecture, another training of it than the one that Tables 3 and 5 are about, and a denoiser."""
 
 PAPER_PLANES = {
     "resnetv2_50": "radial",

@@ -252,7 +252,7 @@ MISTAKES = [
     ("adversarial_sets.fgsm.stopping_classifier", "x", "...: 'x' is not in classifiers; valid: resnet18, vgg19, one"),
     ("denoisers.unet.mix", {"fgsn": 1.0}, "...mix.fgsn: 'fgsn' is not in adversarial_sets; did you mean 'fgsm'?"),
     ("measure.classifiers", ["vgg"], "measure.classifiers[0]: 'vgg' is not in classifiers; did you mean 'vgg19'?"),
-    ("tables.table1.classifier", "resnet18", "tables.table1.classifier: 'resnet18' is not in measure.classifiers; "),
+    ("tables.table1.classifier", "vgg", "tables.table1.classifier: 'vgg' is not in classifiers; did you mean 'vgg19'?"),
     ("tables.table1.denoiser", "uent", "tables.table1.denoiser: 'uent' is not in denoisers; did you mean 'unet'?"),
     ("measure.metrics", ["cosine"], "figures.figure2.metrics[0]: 'normalized_euclidean' is not in measure.metrics; "),
     ("measure.metrics", ["cosin"], "measure.metrics[0]: 'cosin' is no metric; did you mean 'cosine'?"),
