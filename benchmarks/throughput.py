@@ -37,7 +37,7 @@ from perturbflow.machine.devices import select_precision
 from perturbflow.measuring.mse import mean_squared_errors
 from perturbflow.measuring.propagation import layer_distances
 from perturbflow.planning.image_counts import source_images
-from perturbflow.planning.passes import Passes, attack_passes, jobs, passes
+from perturbflow.planning.passes import Passes, attack_passes, jobs, measured_classifiers, passes
 from perturbflow.training import Resumable
 
 CONFIG = Path(__file__).parent.parent / "config" / "config.yaml"
@@ -368,7 +368,7 @@ def _build_denoiser(settings: Config) -> nn.Module:
 def measure(bench: Bench, attacks: Iterable[str]) -> Measured:
     """All that the rows and the projection need. attacks: the sets whose attack is timed by itself."""
     config = bench.config
-    sets, denoisers, measured = config["adversarial_sets"], config["denoisers"], config["measure"]["classifiers"]
+    sets, denoisers, measured = config["adversarial_sets"], config["denoisers"], measured_classifiers(config)
     attacked = [settings for settings in sets.values() if settings["attack"] in ATTACKS]
     attackers = dict.fromkeys(settings["attacker"] for settings in attacked)
     training = {name: bench.training(name) for name in config["classifiers"]}
@@ -524,7 +524,7 @@ def rows(config: Config, measured: Measured | None) -> list[Result]:
             _rate_row(f"attack {name}, all steps of every image", attack, "its gradients and checks alone", alone),
             _memory_row(f"attack {name}", attack),
         ]
-    for name in config["measure"]["classifiers"]:
+    for name in measured_classifiers(config):
         distances = measured.distances[name] if measured else None
         passes = measured.rates.forward[name] / (1 + N_CONDITIONS) if measured else None
         what = f"distances of {name}, {N_CONDITIONS} conditions"

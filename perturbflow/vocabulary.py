@@ -59,8 +59,8 @@ SETS = {
 }
 """The adversarial sets of the paper, with their labels."""
 
-DENOISERS = {"fusionnet": "FusionNet", "unet": "U-Net"}
-"""The architectures of denoisers, with their labels; the paper's denoisers have the same names."""
+DENOISERS = {"fusionnet": "FusionNet", "fusionnet_original": "FusionNet (original)", "unet": "U-Net"}
+"""The architectures of denoisers, with their labels; the paper's denoisers have the names of two of them."""
 
 GUIDED_DENOISERS = {"lgd": "LGD", "fgd": "FGD"}
 """What Liao et al. call denoisers guided by the logits and by the features of a classifier."""
@@ -211,10 +211,11 @@ SOURCES = {
 PAPER_CLASSIFIERS = ("resnetv2_50", "vgg19", "senet154", "inception_resnet_v2", "densenet201")
 MODIFIED_CLASSIFIERS = ("densenet201_conv", "densenet201_prelu")
 PAPER_SETS = tuple(SETS)
-PAPER_DENOISERS = tuple(DENOISERS)
+PAPER_DENOISERS = ("fusionnet", "unet")
 
-PAPER_TABLE1 = {"classifier": "inception_resnet_v2", "denoiser": "fusionnet"}
-"""Whose numbers the paper's Table 1 holds (its caption says so; the table itself has no such column)."""
+PAPER_TABLE1 = {"architecture": "inception_resnet_v2", "denoiser": "fusionnet"}
+"""Whose numbers the paper's Table 1 holds (its caption says so; the table itself has no such column): a classifier of
+this architecture, another training of it than the one that Tables 3 and 5 are about, and a denoiser."""
 
 PAPER_PLANES = {
     "resnetv2_50": "radial",

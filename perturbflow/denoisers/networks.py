@@ -65,7 +65,7 @@ class UNet(nn.Module):
 class _FusionLevel(nn.Module):
     """A level of FusionNet: convolution, residual block of three convolutions, convolution.
 
-    A ReLU follows the third convolution too, before the sum, as in the code of FusionNet's authors.
+    A ReLU follows the third convolution too, before the sum.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -81,11 +81,12 @@ class _FusionLevel(nn.Module):
 
 
 class FusionNet(nn.Module):
-    """FusionNet (Quan et al. 2016): an encoder and decoder of residual levels, joined by sums.
+    """FusionNet after Quan et al. (2016): an encoder and decoder of residual levels, joined by sums.
 
-    Levels of 1, 2, 4, 8 times `width` channels and a bridge of 16 times; all convolutions 3x3; max pooling down,
-    transposed convolution up; each level of the decoder adds the encoder's map of the same size. The output is
-    linear, for pixels instead of the probabilities of the original.
+    Levels of 1, 2, 4, 8 times `width` channels and a bridge of 16 times; all convolutions 3x3, each but the last
+    followed by batch normalisation and ReLU; max pooling down, transposed convolution up; each level of the decoder
+    adds the encoder's map of the same size. A level's residual block has three convolutions, as in their paper;
+    `FusionNetOriginal` is what their code builds. The output is linear, for pixels in place of probabilities.
     """
 
     def __init__(self, width: int) -> None:
@@ -122,8 +123,100 @@ class FusionNet(nn.Module):
         return output
 
 
+DROPOUT = 0.25
+"""The share of the values that `FusionNetOriginal` drops in training, that of its authors' code."""
+
+
+def _relu_conv(channels_in: int, channels_out: int) -> nn.Sequential:
+    """3x3 convolution with bias, ReLU."""
+    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.ReLU(inplace=True))
+
+
+class _OriginalResidual(nn.Module):
+    """Batch normalisation, convolution, ReLU, and the three once more, added to what came in."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.BatchNorm2d(channels),
+            *_relu_conv(channels, channels),
+            nn.BatchNorm2d(channels),
+            *_relu_conv(channels, channels),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        output: Tensor = features + self.residual(features)
+        return output
+
+
+class FusionNetOriginal(nn.Module):
+    """FusionNet as its authors' code builds it (Quan et al. 2016; Model.py of github.com/tmquan/FusionNet).
+
+    Levels of 1, 2, 4, 8 times `width` channels and a bridge of 16 times. Way down: convolution, residual block of two
+    convolutions, convolution, dropout, whose output is pooled and goes to the other side. The bridge has its dropout
+    before the last convolution. Way up: a convolution to the level's channels, a transposed one that doubles the
+    size, the sum with the other side, dropout, residual block, convolution. All are 3x3 with bias and ReLU but the
+    last, 1x1. Normalisation stands inside the residual blocks alone.
+
+    Two things differ. The last layer is linear where theirs ends in a sigmoid, for the probability of a membrane: a
+    sigmoid reaches black and white only in the limit, and has no zero for a residual denoiser to start at. And batch
+    normalisation is per channel, with its running statistics in evaluation: theirs takes those of the batch there too,
+    by which an image's output would depend on the others.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        channels = [width, 2 * width, 4 * width, 8 * width]
+        self.down = nn.ModuleList(
+            nn.Sequential(
+                _relu_conv(channels_in, channels_out),
+                _OriginalResidual(channels_out),
+                _relu_conv(channels_out, channels_out),
+                nn.Dropout(DROPOUT),
+            )
+            for channels_in, channels_out in zip([3, *channels[:-1]], channels, strict=True)
+        )
+        self.bridge = nn.Sequential(
+            _relu_conv(8 * width, 16 * width),
+            _OriginalResidual(16 * width),
+            nn.Dropout(DROPOUT),
+            _relu_conv(16 * width, 16 * width),
+        )
+        self.grow = nn.ModuleList(
+            nn.Sequential(
+                _relu_conv(2 * count, count),
+                nn.ConvTranspose2d(count, count, 3, 2, padding=1, output_padding=1),
+                nn.ReLU(inplace=True),
+            )
+            for count in reversed(channels)
+        )
+        self.up = nn.ModuleList(
+            nn.Sequential(nn.Dropout(DROPOUT), _OriginalResidual(count), _relu_conv(count, count))
+            for count in reversed(channels)
+        )
+        self.last = nn.Conv2d(width, 3, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 3, H, W), H and W multiples of 16."""
+        on_the_way_down = []
+        features = images
+        for level in self.down:
+            features = level(features)
+            on_the_way_down.append(features)
+            features = F.max_pool2d(features, 2)
+        features = self.bridge(features)
+        for grow, level in zip(self.grow, self.up, strict=True):
+            features = level(grow(features) + on_the_way_down.pop())
+        output: Tensor = self.last(features)
+        return output
+
+
 # Each takes the width and has a convolution `last` that makes its output.
-DENOISERS: dict[str, Callable[[int], nn.Module]] = {"unet": UNet, "fusionnet": FusionNet}
+DENOISERS: dict[str, Callable[[int], nn.Module]] = {
+    "unet": UNet,
+    "fusionnet": FusionNet,
+    "fusionnet_original": FusionNetOriginal,
+}
 
 
 class Denoiser(nn.Module):

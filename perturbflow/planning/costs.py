@@ -53,6 +53,7 @@ CLASSIFIERS_INPUT_SIZE = 128
 DENOISERS = {
     "unet": NetworkCosts(0, 11.03, 6.339, 6.038, 2.110),
     "fusionnet": NetworkCosts(0, 78.52, 13.316, 12.865, 1.454),
+    "fusionnet_original": NetworkCosts(0, 62.81, 9.679, 9.488, 0.930),
 }
 DENOISERS_IMAGE_SIZE, DENOISERS_WIDTH = 64, 64
 

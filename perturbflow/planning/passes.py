@@ -23,7 +23,7 @@ def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
     Those of the data, tables, figures and warnings, which all replicates share, are not among them, nor are those that
     pool the replicates.
     """
-    sets, denoisers, measured = config["adversarial_sets"], config["denoisers"], config["measure"]["classifiers"]
+    sets, denoisers = config["adversarial_sets"], config["denoisers"]
     for name in config["classifiers"]:
         yield "classifier", {"classifier": name}
     for (name, settings), split in product(sets.items(), config["data"]["splits"]):
@@ -33,12 +33,18 @@ def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
         yield "denoiser" if settings["loss"] == "pixels" else "guided_denoiser", {"denoiser": name}
     for denoiser, name in product(denoisers, sets):
         yield "denoised", {"denoiser": denoiser, "adversarial_set": name}
-    for classifier, name in product(measured, sets):
+    for classifier, name in product(measured_classifiers(config), sets):
         yield "measure", {"classifier": classifier, "adversarial_set": name}
-    for classifier, name in product(measured, config["interventions"]["adversarial_sets"]):
+    for classifier, name in product(config["measure"]["classifiers"], config["interventions"]["adversarial_sets"]):
         yield "intervene", {"classifier": classifier, "adversarial_set": name}
     for name in sets:
         yield "mean_squared_error", {"adversarial_set": name}
+
+
+def measured_classifiers(config: Config) -> list[str]:
+    """Those of `measure.classifiers`, and Table 1's, whose accuracy comes from a job of the same kind."""
+    table1 = config["tables"]["table1"]
+    return list(dict.fromkeys([*config["measure"]["classifiers"], *([table1["classifier"]] if table1 else [])]))
 
 
 # ---- What the jobs have to compute

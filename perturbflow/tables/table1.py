@@ -24,12 +24,14 @@ def table1(
     paper: pd.DataFrame,
     adversarial_sets: Sequence[str],
     classifier: str,
+    architecture: str,
     denoiser: str,
     split: str = "val",
 ) -> pd.DataFrame:
     """Table 1: the size of the perturbation and the accuracy it leaves, without and with a denoiser.
 
-    mse: rows of mse/<set>.csv. accuracy: rows of accuracy/<classifier>/<set>.csv. One row a set:
+    mse: rows of mse/<set>.csv. accuracy: rows of accuracy/<classifier>/<set>.csv. architecture: the classifier's. One
+    row a set:
 
     adversarial_set, classifier, denoiser, split, n_images
     mse_adversarial_px2     mean squared error of the adversaries against the clean images, pixels squared
@@ -39,11 +41,11 @@ def table1(
     <each of the four>_paper
     <each of the four>_ci_low, _ci_high, interval_covers    with several replicates alone
 
-    The paper's numbers are for the validation split, one classifier and one denoiser, `PAPER_TABLE1`; for others they
-    stay empty.
+    The paper's numbers are for the validation split, a classifier of one architecture, whatever it is called here, and
+    one denoiser, `PAPER_TABLE1`; for others they stay empty.
     Raises MissingResultError for a row that the frames lack.
     """
-    same_classifier = classifier == PAPER_TABLE1["classifier"]
+    same_classifier = architecture == PAPER_TABLE1["architecture"]
     same_denoiser = denoiser == PAPER_TABLE1["denoiser"]
 
     def comparable_number(name: str, column: str, comparable: bool) -> float:

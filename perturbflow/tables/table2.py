@@ -19,12 +19,14 @@ def table2(
     clean_accuracy: pd.DataFrame,
     paper: pd.DataFrame,
     adversarial_sets: Mapping[str, Mapping[str, Any]],
+    architectures: Mapping[str, str],
     split: str = "val",
 ) -> pd.DataFrame:
     """Table 2: how each adversarial set is made.
 
     clean_accuracy: rows of classifiers/<classifier>/accuracy.csv of every attacker and stopping classifier.
-    adversarial_sets: the config's section of that name. split: the paper's is `val`. One row a set:
+    adversarial_sets: the config's section of that name. architectures: of those classifiers, by name. split: the
+    paper's is `val`. One row a set:
 
     adversarial_set, attack
     attacker                            whose gradient is followed
@@ -40,7 +42,7 @@ def table2(
     round_to_8_bits                     whether every candidate is rounded to whole pixel values
     options                             of an attack of Foolbox: the arguments of its class, JSON; empty for none
     <each accuracy>_ci_low, _ci_high, interval_covers   with several replicates alone
-    <each accuracy>_paper               empty if the paper used another classifier there or another split
+    <each accuracy>_paper               empty if the paper used another architecture there or another split
 
     What a kind of set does not have is empty. Raises MissingResultError for a row that the frame lacks.
     """
@@ -54,7 +56,9 @@ def table2(
             if classifier is not None:
                 measured = clean_accuracy_row(clean_accuracy, classifier, split)
                 row.update(with_bounds(column, measured, "top1", 100) | what_covers(measured))
-                row[f"{column}_paper"] = paper_number(paper, column, adversarial_set=name, **{role: classifier})
+                # The paper names architectures: of one there may be several trainings, each with a name of its own.
+                keys = {"adversarial_set": name, role: architectures[classifier]}
+                row[f"{column}_paper"] = paper_number(paper, column, **keys)
         for number in ("step", "max_steps", "decay", "epsilon"):
             row[number] = float("nan") if recipe.get(number) is None else float(recipe[number])
         row["norm_of"] = recipe.get("norm_of")

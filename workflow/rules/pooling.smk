@@ -7,20 +7,11 @@ if len(REPLICATES) > 1:
             accuracy=files_of_sets("accuracy/{{classifier}}/{adversarial_set}.csv"),
             distances=files_of_sets("distances/{{classifier}}/{adversarial_set}.csv"),
             distances_images=files_of_sets("distances/{{classifier}}/{adversarial_set}_images.csv.gz"),
-            interventions=files_of_sets(
-                "interventions/{{classifier}}/{adversarial_set}.csv", adversarial_sets=INTERVENED
-            ),
-            interventions_images=files_of_sets(
-                "interventions/{{classifier}}/{adversarial_set}_images.csv.gz", adversarial_sets=INTERVENED
-            ),
         output:
             accuracy=expand(f"{POOLED}accuracy/{{{{classifier}}}}/{{adversarial_set}}.csv", adversarial_set=SETS),
             distances=expand(f"{POOLED}distances/{{{{classifier}}}}/{{adversarial_set}}.csv", adversarial_set=SETS),
-            interventions=expand(
-                f"{POOLED}interventions/{{{{classifier}}}}/{{adversarial_set}}.csv", adversarial_set=INTERVENED
-            ),
         log:
-            f"{RESULTS}/logs/pooled/{{classifier}}.log",
+            f"{RESULTS}/logs/pooled/measurements/{{classifier}}.log",
         conda:
             "../../envs/figures.yaml"
         threads: 1
@@ -33,6 +24,30 @@ if len(REPLICATES) > 1:
         script:
             "../scripts/pool_measurements.py"
 
+    rule pool_interventions:
+        input:
+            interventions=files_of_sets(
+                "interventions/{{classifier}}/{adversarial_set}.csv", adversarial_sets=INTERVENED
+            ),
+            images=files_of_sets(
+                "interventions/{{classifier}}/{adversarial_set}_images.csv.gz", adversarial_sets=INTERVENED
+            ),
+        output:
+            expand(f"{POOLED}interventions/{{{{classifier}}}}/{{adversarial_set}}.csv", adversarial_set=INTERVENED),
+        log:
+            f"{RESULTS}/logs/pooled/interventions/{{classifier}}.log",
+        conda:
+            "../../envs/figures.yaml"
+        threads: 1
+        resources:
+            mem_mb=memory("pool"),
+            runtime=minutes("pool"),
+        params:
+            replicates=config["replicates"],
+            code=code("pool_interventions.py"),
+        script:
+            "../scripts/pool_interventions.py"
+
     rule pool_study:
         input:
             accuracy=clean_accuracy(config["classifiers"]),
@@ -42,7 +57,7 @@ if len(REPLICATES) > 1:
             accuracy=expand(f"{POOLED}classifiers/{{classifier}}/accuracy.csv", classifier=config["classifiers"]),
             mse=expand(f"{POOLED}mse/{{adversarial_set}}.csv", adversarial_set=SETS),
         log:
-            f"{RESULTS}/logs/pooled.log",
+            f"{RESULTS}/logs/pooled/study.log",
         conda:
             "../../envs/figures.yaml"
         threads: 1

@@ -37,7 +37,7 @@ def test_jobs_and_files_of_the_papers_study(papers):
     assert found["control"].file_bytes == 4 * 2 * 110_000 * image
     assert found["denoised"].n_jobs == 4 * 12
     assert found["denoised"].file_bytes == 4 * 4 * 12 * 110_000 * image
-    assert found["measure"].n_jobs == 7 * 12
+    assert found["measure"].n_jobs == (7 + 1) * 12  # and the classifier of Table 1
 
 
 def test_replicates_take_all_but_the_data_again(papers):

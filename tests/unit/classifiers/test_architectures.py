@@ -1,6 +1,7 @@
 import copy
 import csv
 import functools
+import re
 from contextlib import ExitStack
 
 import pytest
@@ -36,11 +37,12 @@ def full_size_shapes(name, input_size=128):
 
 
 def table6(repository):
-    procedures = {}
+    """By classifier: position, the paper's words, ours."""
+    layers = {}
     with open(repository / "resources/paper/table6.csv", newline="") as file:
         for row in csv.DictReader(file):
-            procedures.setdefault(row["classifier"], []).append((int(row["position"]), row["procedure"]))
-    return procedures
+            layers.setdefault(row["classifier"], []).append((int(row["position"]), row["layer_in_paper"], row["layer"]))
+    return layers
 
 
 @every_architecture
@@ -57,8 +59,58 @@ def test_taps_are_modules_of_the_network(name):
 
 
 def test_layers_are_worded_as_in_table_6(repository):
-    for name, procedures in table6(repository).items():
-        assert list(enumerate((tap.layer for tap in full_size(name).taps), start=1)) == procedures, name
+    for name, layers in table6(repository).items():
+        expected = [(position, ours) for position, _, ours in layers]
+        assert list(enumerate((tap.layer for tap in full_size(name).taps), start=1)) == expected, name
+
+
+def test_what_table_6_calls_otherwise_is_told(repository):
+    """But for spelling these alone differ; docs/method.md says why."""
+
+    def same_spelling(words):
+        return re.sub(r"s\b", "", words.lower().replace("maxpool", "max pool").removesuffix(" layer"))
+
+    differing = {
+        (theirs, ours)
+        for layers in table6(repository).values()
+        for _, theirs, ours in layers
+        if same_spelling(theirs) != same_spelling(ours)
+    }
+    assert differing == {
+        ("1 Conv, 1 max pool, 6 FCs", "1 conv, 1 max pool, 6 dense layers"),
+        ("12 FCs", "12 dense layers"),
+        ("48 FCs", "48 dense layers"),
+        ("32 FCs", "32 dense layers"),
+        ("1 max pool, 1 FC", "1 pool, 1 FC"),
+    }
+
+
+def test_networks_drop_what_docs_method_says():
+    """Nothing but SENet-154, 0.2 before its last layer: two passes in training differ by dropout alone."""
+    dropping = []
+    for name in ARCHITECTURES:
+        classifier = copy.deepcopy(shared(name)).train()
+        for module in classifier.modules():
+            if isinstance(module, nn.BatchNorm2d):  # whose passes differ in training too
+                module.eval()
+        with torch.no_grad():
+            first, again = (classifier(random_pixels()) for _ in range(2))
+        if not torch.equal(first, again):
+            dropping.append(name)
+    assert dropping == ["senet154"]
+    assert full_size("senet154").network.drop_rate == 0.2
+
+
+def test_vgg19_stretches_its_last_map_at_128_pixels():
+    """From 4x4 to the 7x7 that its first fully connected layer is made for."""
+    seen = []
+    classifier = full_size("vgg19")
+    handle = classifier.network.pre_logits.fc1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    assert full_size_shapes("vgg19")[4] == (512, 8, 8)  # before the last pooling
+    with torch.device("meta"):
+        classifier(torch.empty(1, 3, 64, 64))
+    handle.remove()
+    assert seen[-1][1:] == (512, 7, 7)
 
 
 def test_layers_of_the_modified_networks_differ_at_the_end():

@@ -49,6 +49,7 @@ def without_memory(name, width=64):
         ("fusionnet", 64, 78.5),
         ("fusionnet", 32, 19.6),
         ("fusionnet", 16, 4.9),
+        ("fusionnet_original", 64, 62.8),
     ],
 )
 def test_numbers_of_parameters(name, width, millions):
@@ -91,6 +92,82 @@ def test_fusionnet_has_five_convolutions_a_level():
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             assert module.kernel_size == (3, 3)
+
+
+def test_the_authors_fusionnet_has_the_layers_of_their_code():
+    """Model.py of github.com/tmquan/FusionNet, layer by layer; there, a ReLU is a part of its convolution."""
+    residual = ["normalise", "3x3", "relu", "normalise", "3x3", "relu"]
+    expected = []
+    for channels, height in [(64, 64), (128, 32), (256, 16), (512, 8)]:
+        expected += [(one, channels, height) for one in ["3x3", "relu", *residual, "3x3", "relu", "drop"]]
+    expected += [(one, 1024, 4) for one in ["3x3", "relu", *residual, "drop", "3x3", "relu"]]
+    for channels, height in [(512, 8), (256, 16), (128, 32), (64, 64)]:
+        expected += [("3x3", channels, height // 2), ("relu", channels, height // 2)]
+        expected += [(one, channels, height) for one in ["double", "relu", "drop", *residual, "3x3", "relu"]]
+    expected += [("1x1", 3, 64)]
+
+    def kind(module):
+        match module:
+            case nn.Conv2d():
+                return "x".join(map(str, module.kernel_size))
+            case nn.ConvTranspose2d(kernel_size=(3, 3), stride=(2, 2)):
+                return "double"
+            case nn.Dropout(p=0.25):
+                return "drop"
+            case nn.BatchNorm2d():
+                return "normalise"
+            case nn.ReLU():
+                return "relu"
+        return str(module)
+
+    network, found = without_memory("fusionnet_original").network, []
+    handles = [
+        module.register_forward_hook(lambda module, _, output: found.append((kind(module), *output.shape[1:3])))
+        for module in network.modules()
+        if not [*module.children()]
+    ]
+    with torch.device("meta"):
+        network(torch.empty(1, 3, 64, 64))
+    for handle in handles:
+        handle.remove()
+    assert found == expected
+
+
+def test_the_parameters_of_the_authors_fusionnet_by_hand():
+    """A 3x3 convolution from a to b channels has 9ab + b, the normalisation of c channels 2c."""
+
+    def conv(channels_in, channels_out):
+        return 9 * channels_in * channels_out + channels_out
+
+    def residual(count):
+        return 2 * (2 * count + conv(count, count))
+
+    levels = [64, 128, 256, 512]
+    down = sum(conv(a, b) + residual(b) + conv(b, b) for a, b in zip([3, *levels], [*levels, 1024], strict=True))
+    up = sum(conv(2 * count, count) + conv(count, count) + residual(count) + conv(count, count) for count in levels)
+    parameters = without_memory("fusionnet_original").parameters()
+    assert sum(parameter.numel() for parameter in parameters) == down + up + 3 * 64 + 3 == 62_805_827
+
+
+def test_the_authors_fusionnet_adds_what_passed_the_first_dropout():
+    """Encoder's maps reach the decoder behind their dropout, and their sum is what the second one draws from."""
+    network = build("fusionnet_original", residual=False).network.train()
+    seen = {}
+    network.down[0].register_forward_hook(lambda module, inputs, output: seen.update(skip=output))
+    network.grow[3].register_forward_hook(lambda module, inputs, output: seen.update(grown=output))
+    network.up[3].register_forward_pre_hook(lambda module, inputs: seen.update(into=inputs[0]))
+    network(random_pixels())
+    assert torch.equal(seen["into"], seen["skip"] + seen["grown"])
+    without = nn.Sequential(*network.down[0][:-1])(random_pixels())
+    dropped = (seen["skip"] == 0) & (without != 0)
+    assert dropped.sum() / (without != 0).sum() == pytest.approx(0.25, abs=0.02)
+
+
+def test_dropout_is_of_training_alone():
+    denoiser, pixels = build("fusionnet_original", residual=False), random_pixels()
+    with torch.no_grad():
+        assert not torch.equal(denoiser.train()(pixels), denoiser(pixels))
+        assert torch.equal(denoiser.eval()(pixels), denoiser(pixels))
 
 
 def test_fusionnet_sums_what_unet_concatenates():
@@ -179,7 +256,7 @@ def test_a_correction_is_in_the_units_of_the_networks_input():
 
 
 def test_an_unknown_denoiser_is_refused_by_name():
-    with pytest.raises(ValueError, match="unknown denoiser median; known: unet, fusionnet"):
+    with pytest.raises(ValueError, match="unknown denoiser median; known: unet, fusionnet, fusionnet_original"):
         build_denoiser("median", 4, True)
 
 
@@ -187,10 +264,8 @@ def test_an_unknown_denoiser_is_refused_by_name():
 def test_weights_come_from_the_seed(name):
     first, again, other = (build(name, seed=seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[key], again[key]) for key in first)
-    assert not torch.equal(
-        first["network.down.0.0.0.weight" if name == "unet" else "network.down.0.first.0.weight"],
-        other["network.down.0.0.0.weight" if name == "unet" else "network.down.0.first.0.weight"],
-    )
+    drawn = "network.down.0.first.0.weight" if name == "fusionnet" else "network.down.0.0.0.weight"
+    assert not torch.equal(first[drawn], other[drawn])
 
 
 # ------------------------------------------------------------------------------------------------ checkpoints

@@ -120,6 +120,19 @@ def test_a_killed_denoiser_goes_on_inside_and_between_stages(tmp_path, precision
         assert_same(resumed, undisturbed)
 
 
+def test_a_killed_denoiser_of_the_registry_drops_what_it_would_have_dropped(tmp_path):
+    def network(seed=0):
+        torch.manual_seed(seed)
+        return build_denoiser("fusionnet_original", 2, residual=False)
+
+    clean = scenes()
+    adversarial = shifted(clean, 3, -5)
+    undisturbed = train_small(tmp_path / "undisturbed.pt", clean, adversarial, network())
+    with pytest.raises(Killed):
+        train_small(tmp_path / "killed.pt", clean, adversarial, network(), kill_after(2))
+    assert_same(train_small(tmp_path / "killed.pt", clean, adversarial, network(seed=1)), undisturbed)
+
+
 def test_the_mean_squared_error_is_measured_under_another_loss(tmp_path):
     clean = scenes(24)
     settings = {"mix": {"set0": 1.0}, "batch_size": 8, "precision": "float32", "stages": [stage(1)]}

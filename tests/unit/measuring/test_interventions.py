@@ -141,6 +141,24 @@ def test_what_goes_around_a_tap_stays_clean(clean, conditions):
     assert np.abs(result.margin[:, 0, -1] - result.margin_images[1:]).min() > 1e-4
 
 
+@pytest.mark.parametrize(("architecture", "linear"), [("densenet201", {1, 3, 5, 7}), ("vgg19", {7})])
+def test_fractions_coincide_where_layers_between_are_linear(architecture, linear, clean, conditions):
+    """Of DenseNet a block and its transition; the part along is another one at each layer."""
+    torch.manual_seed(0)
+    classifier = build_classifier(architecture, 5, 32, options=SMALL[architecture])
+    with torch.no_grad():
+        classifier.train()(pixels_of(np.concatenate([clean, *conditions.values()])))  # else statistics are 0 and 1
+    margin = intervene(in_double(classifier), clean, conditions, LABELS, [0.5], 1000, CPU).margin
+    along, _, half = np.moveaxis(margin, 2, 0)
+
+    def coincide(values):
+        steps = np.abs(np.diff(values, axis=1)).max((0, 2)) / np.abs(margin).max()
+        return {position for position, step in enumerate(steps, start=1) if step < 1e-6}
+
+    assert coincide(half) == linear
+    assert not coincide(along) & linear
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_whole_change_at_a_cut_is_the_version_and_none_the_clean_image(architecture, clean, conditions):
     torch.manual_seed(0)

@@ -240,7 +240,7 @@ MISTAKES = [
     ("classifiers.vgg19.architecture", "my net", "...architecture: 'my net' does not fit; The network. `resnet18`, "),
     ("classifiers.vgg19.architecture", "nets:", "...architecture: 'nets:' does not fit; "),
     ("classifiers.vgg19.architecture", "hf-hub:", "...architecture: 'hf-hub:' does not fit; "),
-    ("denoisers.unet.architecture", "unnet", "...architecture: 'unnet' does not fit; The network, one of `fusionnet` "),
+    ("denoisers.unet.architecture", "unnet", "...architecture: 'unnet' does not fit; The network, one of `fus"),
     ("denoisers.unet.loss", "logit", "denoisers.unet.loss: 'logit' is not one of ...; did you mean 'logits'?"),
     ("denoisers.unet.precision", "float16", "...precision: 'float16' is not one of ...; did you mean 'bfloat16'?"),
     ("run", "a/b", "run: 'a/b' does not fit; Name of the study, of letters, digits, "),
@@ -252,7 +252,7 @@ MISTAKES = [
     ("adversarial_sets.fgsm.stopping_classifier", "x", "...: 'x' is not in classifiers; valid: resnet18, vgg19, one"),
     ("denoisers.unet.mix", {"fgsn": 1.0}, "...mix.fgsn: 'fgsn' is not in adversarial_sets; did you mean 'fgsm'?"),
     ("measure.classifiers", ["vgg"], "measure.classifiers[0]: 'vgg' is not in classifiers; did you mean 'vgg19'?"),
-    ("tables.table1.classifier", "resnet18", "tables.table1.classifier: 'resnet18' is not in measure.classifiers; "),
+    ("tables.table1.classifier", "vgg", "tables.table1.classifier: 'vgg' is not in classifiers; did you mean 'vgg19'?"),
     ("tables.table1.denoiser", "uent", "tables.table1.denoiser: 'uent' is not in denoisers; did you mean 'unet'?"),
     ("measure.metrics", ["cosine"], "figures.figure2.metrics[0]: 'normalized_euclidean' is not in measure.metrics; "),
     ("measure.metrics", ["cosin"], "measure.metrics[0]: 'cosin' is no metric; did you mean 'cosine'?"),
@@ -621,7 +621,7 @@ def test_an_entry_of_the_vocabulary_is_one_of_the_schema(
         load_schema.cache_clear()
     assert "adversarial_sets.fgsm.decay: decay is for mifgsm and lookahead alone; remove it" in told
     assert "adversarial_sets.mifgsm.norm_of: only sign_noise, gaussian_noise and salt have a norm_of; remove it" in told
-    assert "does not fit; The network, one of `fusionnet`, `unet` and `median.net`." in told
+    assert "does not fit; The network, one of `fusionnet`, `fusionnet_original`, `unet` and `median.net`." in told
     assert "data.path: must be a string, got nothing (null)" in told
 
 
