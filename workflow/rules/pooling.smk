@@ -24,6 +24,31 @@ if len(REPLICATES) > 1:
         script:
             "../scripts/pool_measurements.py"
 
+    rule pool_study:
+        input:
+            accuracy=clean_accuracy(config["classifiers"]),
+            mse=files_of_sets("mse/{adversarial_set}.csv"),
+            mse_images=files_of_sets("mse/{adversarial_set}_images.csv.gz"),
+        output:
+            accuracy=expand(f"{POOLED}classifiers/{{classifier}}/accuracy.csv", classifier=config["classifiers"]),
+            mse=expand(f"{POOLED}mse/{{adversarial_set}}.csv", adversarial_set=SETS),
+        log:
+            f"{RESULTS}/logs/pooled/study.log",
+        conda:
+            "../../envs/figures.yaml"
+        threads: 1
+        resources:
+            mem_mb=memory("pool"),
+            runtime=minutes("pool"),
+        params:
+            replicates=config["replicates"],
+            code=code("pool_study.py"),
+        script:
+            "../scripts/pool_study.py"
+
+
+if len(REPLICATES) > 1 and INTERVENED:
+
     rule pool_interventions:
         input:
             interventions=files_of_sets(
@@ -47,25 +72,3 @@ if len(REPLICATES) > 1:
             code=code("pool_interventions.py"),
         script:
             "../scripts/pool_interventions.py"
-
-    rule pool_study:
-        input:
-            accuracy=clean_accuracy(config["classifiers"]),
-            mse=files_of_sets("mse/{adversarial_set}.csv"),
-            mse_images=files_of_sets("mse/{adversarial_set}_images.csv.gz"),
-        output:
-            accuracy=expand(f"{POOLED}classifiers/{{classifier}}/accuracy.csv", classifier=config["classifiers"]),
-            mse=expand(f"{POOLED}mse/{{adversarial_set}}.csv", adversarial_set=SETS),
-        log:
-            f"{RESULTS}/logs/pooled/study.log",
-        conda:
-            "../../envs/figures.yaml"
-        threads: 1
-        resources:
-            mem_mb=memory("pool"),
-            runtime=minutes("pool"),
-        params:
-            replicates=config["replicates"],
-            code=code("pool_study.py"),
-        script:
-            "../scripts/pool_study.py"
