@@ -227,7 +227,18 @@ def test_frames_hold_what_the_files_promise(sequential):
     index = np.array([5, 8, 13])
     summaries, per_image = intervention_frames(interventions, sequential, ["none", "unet"], index, LABELS)
 
-    places = ["denoiser", "position", "layer", "module", "kind", "is_cut", "part", "fraction", "n_images"]
+    places = [
+        "denoiser",
+        "position",
+        "layer",
+        "module",
+        "kind",
+        "is_cut",
+        "part",
+        "fraction",
+        "n_images",
+        "interval_covers",
+    ]
     of_margin = [f"margin_{name}" for name in ("mean", "std", "ci_low", "ci_high")]
     assert summaries.columns.tolist() == [*places, "top1", "top1_ci_low", "top1_ci_high", *of_margin]
     assert per_image.columns.tolist() == [

@@ -314,7 +314,7 @@ def test_frames_hold_what_the_files_promise(measured):
 
     columns = [*metrics, "linear_cka"]
     statistics = [f"{metric}_{name}" for metric in columns for name in ("mean", "std", "ci_low", "ci_high")]
-    places = ["denoiser", "position", "layer", "module", "kind", "n_elements", "n_images"]
+    places = ["denoiser", "position", "layer", "module", "kind", "n_elements", "n_images", "interval_covers"]
     assert summaries.columns.tolist() == [*places, *statistics]
     assert summaries["denoiser"].tolist() == ["none"] * n_taps + ["unet"] * n_taps
     assert summaries["position"].tolist() == 2 * list(range(1, n_taps + 1))

@@ -344,7 +344,9 @@ def test_a_table_of_the_papers_study_has_every_paper_number(name: str) -> None:
     clean = pd.DataFrame(
         [
             (classifier, "train", top1 / 100, n_layers, round(millions * 1e6))
-            for classifier, top1, n_layers, millions in PAPER["table3"].itertuples(index=False)
+            for classifier, top1, n_layers, millions in PAPER["table3"]
+            .drop(columns="replicate")
+            .itertuples(index=False)
         ]
         + [(classifier, "val", top1, 0, 0) for classifier, top1 in [("resnet18", 0.6), ("inception_resnet_v2", 0.8)]]
         + [(name, "val", 0.0, 0, 0) for name in classifiers if name != "inception_resnet_v2"],
@@ -456,3 +458,28 @@ def test_tables_and_figures_do_without_torch() -> None:
     modules = ", ".join(f"perturbflow.{name}" for name in names)
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_tables_of_several_replicates_have_intervals() -> None:
+    """Which their captions explain; numbers without are printed as they were."""
+    bounds = {"interval_covers": "3 trainings and images"}
+    accuracy = accuracy_frame().assign(top1_ci_low=0.25, top1_ci_high=0.75, **bounds)
+    mse = mse_frame().assign(mse_px2_ci_low=0.125, mse_px2_ci_high=16.0, **bounds)
+    note = "In brackets: 95% intervals, which cover 3 trainings and images."
+
+    table = table5(accuracy, PAPER["table5"], CLASSIFIERS, SETS, DENOISERS)
+    assert (table["top1_train_pct_ci_low"] == 25).all()
+    assert (table["top1_train_pct_ci_high"] == 75).all()
+    assert set(table["interval_covers"]) == {"3 trainings and images"}
+    text = TABLES["table5"].markdown(table, Labels())
+    assert note in text.split("\n")[0]
+    assert parse_markdown(text)[1][1].endswith(" [25.0, 75.0] (95.7)")
+
+    errors = table4(mse, PAPER["table4"], SETS, DENOISERS)
+    assert (errors["mse_train_px2_ci_high"] == 16).all()
+    text = TABLES["table4"].markdown(errors, Labels())
+    assert note in text.split("\n")[0]
+    assert all("[0.125, 16.0]" in cell for row in parse_markdown(text)[1:] for cell in row[1:])
+
+    without = TABLES["table4"].markdown(table4(mse_frame(), PAPER["table4"], SETS, DENOISERS), Labels())
+    assert "[" not in without and "intervals" not in without
