@@ -52,6 +52,7 @@ def test_a_config_file_replaces_the_papers_study(repository: Path, tmp_path: Pat
     config = tmp_path / "mine.yaml"
     study = yaml.safe_load((repository / "config/demo.yaml").read_text(encoding="utf-8"))
     study["run"] = "mine"
+    study["measure"]["metrics"].remove("angle")
     config.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
 
     run = dry_run(repository, tmp_path, "--configfile", config, "--config", "seed=7")
@@ -60,6 +61,9 @@ def test_a_config_file_replaces_the_papers_study(repository: Path, tmp_path: Pat
     assert outputs(run)
     assert all(output.startswith("results/mine/") for output in outputs(run))
     assert not any("adaptive" in output for output in outputs(run))  # which the paper's config has
+    # The figure shows the angle at every layer; the table is of the logits alone.
+    assert not any("geometry" in output for output in outputs(run))
+    assert "results/mine/tables/decision_planes.csv" in outputs(run)
 
 
 def test_a_single_key_changes_the_papers_study(repository: Path, tmp_path: Path) -> None:
