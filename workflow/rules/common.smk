@@ -180,9 +180,9 @@ def images_to_train_on(denoiser):
     return [f"{RESULTS}/data/train.h5", *sets] if settings["stages"] else []
 
 
-def set_of_norm(control, split):
+def set_of_norm(split, wildcards):
     """The file of the set whose perturbation gives a control its norm."""
-    return f"{RESULTS}/adversarial/{config['adversarial_sets'][control]['norm_of']}/{split}.h5"
+    return f"{RESULTS}/adversarial/{config['adversarial_sets'][wildcards.adversarial_set]['norm_of']}/{split}.h5"
 
 
 def files_under_conditions(adversarial_set, splits):
