@@ -18,7 +18,7 @@ import torch
 from benchmarks.inputs import N_CLASSES, adversaries, classifier, on_device, photographs, predicted, write_data
 from benchmarks.results import Result
 from benchmarks.timing import fastest
-from perturbflow.attacks.adversarial_set import AttackJob, attack_to_file
+from perturbflow.attacks.adversarial_set import AttackJob, attack_to_files
 from perturbflow.attacks.gradient_sign import FGSM
 from perturbflow.classifiers.building import save_classifier
 from perturbflow.files.images import Array, open_images
@@ -68,10 +68,10 @@ def _attack(device: torch.device, size: Size) -> list[Result]:
         data, checkpoint = f"{folder}/train.h5", f"{folder}/checkpoint.pt"
         write_data(data, pictures, labels.cpu().numpy(), N_CLASSES)
         save_classifier(Path(checkpoint), network, {})
-        job = AttackJob(data, checkpoint, checkpoint, f"{folder}/set.h5", settings={}, seed=0)
+        job = AttackJob({"train": data}, checkpoint, checkpoint, {"train": f"{folder}/set.h5"}, settings={}, seed=0)
         seconds = fastest(
             {
-                "file": lambda: attack_to_file(job, attack, {checkpoint: network}, device),
+                "file": lambda: attack_to_files(job, attack, {checkpoint: network}, device),
                 "plain": lambda: list(attack.stream(network, network, images, labels)),
             },
             size.rounds,

@@ -25,7 +25,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmarks.inputs import N_CLASSES, adversaries, photographs, predicted, write_data
 from benchmarks.results import Result
 from benchmarks.timing import peak_memory, wait_for
-from perturbflow.attacks.adversarial_set import AttackJob, attack_to_file, load_networks
+from perturbflow.attacks.adversarial_set import AttackJob, attack_to_files, load_networks
 from perturbflow.attacks.gradient_sign import own_attack
 from perturbflow.classifiers.accuracy import top1_of_array
 from perturbflow.classifiers.building import build_classifier, load_classifier, save_classifier
@@ -197,9 +197,11 @@ class Study:
         attacker = self.checkpoint("attacker")
         settings = {"attack": attack, "step": self.size.step, "max_steps": self.size.max_steps[attack]}
         output = self.file(f"of_{attack}", n_images)
-        job = AttackJob(self.file("clean", n_images), attacker, attacker, output, settings, seed=0)
+        job = AttackJob(
+            {"train": self.file("clean", n_images)}, attacker, attacker, {"train": output}, settings, seed=0
+        )
         with redirect_stderr(io.StringIO()):  # the progress bar
-            attack_to_file(
+            attack_to_files(
                 job, own_attack(settings, batch_size=self.size.few), load_networks(job, self.device), self.device
             )
 

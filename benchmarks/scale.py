@@ -56,23 +56,22 @@ def shares(config: Config, images: ImageCounts, rates: Rates | None = None) -> d
     """By rule what its jobs take. Raises ValueError for attacks of Foolbox, which may take any number of gradients."""
     found = {"data": Share(1, file_bytes=sum(images.values()) * _values(config))}
     for _, (rule, wildcards) in product(config["replicates"], [*jobs(config)]):
-        job_images = {wildcards["split"]: images[wildcards["split"]]} if "split" in wildcards else images
         share = found.setdefault(rule, Share())
-        largest_images = job_images
+        largest_images = images
         if (at_most := config["compute"]["images_per_shard"]) and rule in ("adversarial", "denoised"):
-            share.n_jobs += sum(math.ceil(n_images / at_most) for n_images in job_images.values())
+            share.n_jobs += sum(math.ceil(n_images / at_most) for n_images in images.values())
             found.setdefault(f"join_{rule}", Share()).n_jobs += 1
-            largest_images = {"": min(at_most, max(job_images.values()))}
+            largest_images = {"": min(at_most, max(images.values()))}
         else:
             share.n_jobs += 1
-        counted = passes(rule, wildcards, config, job_images)
+        counted = passes(rule, wildcards, config, images)
         for one in counted:
             operations = flops(one, config)
             share.flops += operations
             share.gpu_seconds += operations / (BFLOAT16_FLOPS if one.way in TRAININGS else FLOAT32_FLOPS)
         if rates:
-            share.seconds = (share.seconds or 0.0) + projected_seconds(rule, wildcards, config, job_images, rates)
-        share.file_bytes += file_bytes(rule, wildcards, config, job_images)
+            share.seconds = (share.seconds or 0.0) + projected_seconds(rule, wildcards, config, images, rates)
+        share.file_bytes += file_bytes(rule, wildcards, config, images)
         share.memory = max(share.memory, 1e6 * Job(rule, wildcards, config, largest_images).megabytes())
         share.device_memory = max(share.device_memory, working_memory(counted, config))
     return found

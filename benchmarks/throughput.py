@@ -474,8 +474,7 @@ def projected_hours(config: Config, rates: Rates) -> dict[str, float]:
     images = image_counts(config)
     seconds = dict.fromkeys(RULES, 0.0)
     for rule, wildcards in jobs(config):
-        job_images = {wildcards["split"]: images[wildcards["split"]]} if "split" in wildcards else images
-        seconds[rule] += projected_seconds(rule, wildcards, config, job_images, rates)
+        seconds[rule] += projected_seconds(rule, wildcards, config, images, rates)
     return {rule: value / 3600 for rule, value in seconds.items()}
 
 

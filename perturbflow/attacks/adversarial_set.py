@@ -1,4 +1,4 @@
-"""From files to an adversarial set's file, whatever the attack."""
+"""From files to an adversarial set's files, whatever the attack."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ class Attack(Protocol):
 
 @dataclass(frozen=True)
 class AttackJob:
-    """An adversarial set to be made of one split, or of the rows of a shard.
+    """An adversarial set to be made, or the rows of a shard of one of its splits.
 
-    data: file of the clean images. attacker, stopping_classifier: checkpoints of the classifier whose gradient is
-    followed and of the one that judges; one path, where the attacker judges its own adversaries. output: file to write.
-    settings: the config of the set. seed: of the study. rows: of a shard, which has these images alone and lacks
-    `data_sha256`: that is for `join_shards`, as each shard would have to read all data for it. denoiser: checkpoint of
-    the one that both classifiers stand behind, where the attack is adaptive.
+    data, adversarial: by split, the file of the clean images and the file to write. attacker, stopping_classifier:
+    checkpoints of the classifier whose gradient is followed and of the one that judges; one path, where the attacker
+    judges its own adversaries. settings: the config of the set. seed: of the study. rows: of a shard, which has these
+    images alone and lacks `data_sha256`: that is for `join_shards`, as each shard would have to read all data for it.
+    denoiser: checkpoint of the one that both classifiers stand behind, where the attack is adaptive.
     """
 
-    data: str
+    data: Mapping[str, str]
     attacker: str
     stopping_classifier: str
-    output: str
+    adversarial: Mapping[str, str]
     settings: Mapping[str, Any]
     seed: int
     rows: range | None = None
@@ -80,12 +80,30 @@ def load_networks(job: AttackJob, device: torch.device) -> dict[str, nn.Module]:
     return {path: load_classifier(path, device) for path in {job.attacker, job.stopping_classifier}}
 
 
-def attack_to_file(job: AttackJob, attack: Attack, networks: Mapping[str, nn.Module], device: torch.device) -> None:
-    """Attack the images of a job and write the adversarial set.
+def attack_to_files(job: AttackJob, attack: Attack, networks: Mapping[str, nn.Module], device: torch.device) -> None:
+    """Attack the images of a job and write the adversarial set, split by split.
 
     networks: as `load_networks` gives them, perhaps behind a denoiser.
     """
-    split = read_split(job.data, job.rows)
+    digests = {
+        "attacker_sha256": sha256(job.attacker),
+        "stopping_classifier_sha256": sha256(job.stopping_classifier),
+        **({"denoiser_sha256": sha256(job.denoiser)} if job.denoiser else {}),
+    }
+    for split in job.data:
+        _attack_split(job, split, attack, networks, device, digests)
+
+
+def _attack_split(
+    job: AttackJob,
+    name: str,
+    attack: Attack,
+    networks: Mapping[str, nn.Module],
+    device: torch.device,
+    digests: Mapping[str, str],
+) -> None:
+    """One split, or the rows of a shard; it alone is in memory. digests: attributes that tell of the checkpoints."""
+    split = read_split(job.data[name], job.rows)
     n_images = len(split.images)
     columns = {
         "index": np.arange(n_images, dtype=np.int64) + job.first_row,
@@ -96,22 +114,20 @@ def attack_to_file(job: AttackJob, attack: Attack, networks: Mapping[str, nn.Mod
         {**job.settings, "seed": job.seed},
         class_names=json.dumps(split.class_names),
         batch_size=json.dumps(attack.batch_size),
-        **({"data_sha256": sha256(job.data)} if job.rows is None else {}),
-        attacker_sha256=sha256(job.attacker),
-        stopping_classifier_sha256=sha256(job.stopping_classifier),
-        **({"denoiser_sha256": sha256(job.denoiser)} if job.denoiser else {}),
+        **({"data_sha256": sha256(job.data[name])} if job.rows is None else {}),
+        **digests,
     )
 
     def write(part: FinishedImages) -> None:
         positions = part.index.cpu().numpy()
         order = positions.argsort()  # HDF5 takes several rows at once in ascending order only
         images[positions[order]] = part.images.permute(0, 2, 3, 1).cpu().numpy()[order]
-        for name in ATTACK_COLUMNS:
-            columns[name][positions] = getattr(part, name).cpu().numpy()
+        for column in ATTACK_COLUMNS:
+            columns[column][positions] = getattr(part, column).cpu().numpy()
         progress.update(len(positions))
 
     with (
-        set_writer(job.output, split.images.shape[1:], columns, attributes) as images,
+        set_writer(job.adversarial[name], split.images.shape[1:], columns, attributes) as images,
         tqdm(total=n_images, unit="image") as progress,
         behind(write) as write_behind,
     ):

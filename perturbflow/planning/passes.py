@@ -26,9 +26,8 @@ def jobs(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
     sets, denoisers = config["adversarial_sets"], config["denoisers"]
     for name in config["classifiers"]:
         yield "classifier", {"classifier": name}
-    for (name, settings), split in product(sets.items(), config["data"]["splits"]):
-        rule = "control" if settings["attack"] in CONTROLS else "adversarial"
-        yield rule, {"adversarial_set": name, "split": split}
+    for name, settings in sets.items():
+        yield "control" if settings["attack"] in CONTROLS else "adversarial", {"adversarial_set": name}
     for name, settings in denoisers.items():
         yield "denoiser" if settings["loss"] == "pixels" else "guided_denoiser", {"denoiser": name}
     for denoiser, name in product(denoisers, sets):

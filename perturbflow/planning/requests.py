@@ -145,7 +145,7 @@ class Job:
         n_all = sum(self.images.values())
         if self.rule == "classifier" and self.config["compute"]["device"] == "cpu":
             return 2 * n_all if n_all * self._values() <= LARGEST_KEPT else 0
-        return n_all if self.rule == "adversarial" else 0
+        return max(self.images.values()) if self.rule == "adversarial" else 0  # a split at a time
 
     def _result_bytes(self) -> float:
         """Of frames with a row an image, layer and condition, and their copies."""
@@ -220,7 +220,7 @@ def job_of(rule: str, wildcards: Mapping[str, str], config: Config, inputs: Any)
             rule = rule.removesuffix("_shard")
             images = {"": int(wildcards["last"]) - int(wildcards["first"]) + 1}
         case "adversarial" | "control":
-            images = {wildcards["split"]: stored_images(inputs["data"], size, 1)}
+            images = {split: stored_images(inputs[split], size, 1) for split in splits}
         case "denoiser" | "guided_denoiser":
             images = {"train": sum(stored_images(path, size, 1) for path in inputs["data"])}
         case "denoised":

@@ -97,8 +97,8 @@ def test_shards_are_jobs_of_their_own_and_make_the_same_sets(
 
     study.run_on_slurm(*(f"results/tiny/{file}" for file in files))
 
-    # 48 images of the training split, 16 of the other; one job joins both splits of denoised images.
-    n_jobs = {"adversarial_shard": 3, "join_adversarial": 2, "denoised_shard": 3, "join_denoised": 1}
+    # 48 images of the training split, 16 of the other; one job joins both splits of a set.
+    n_jobs = {"adversarial_shard": 3, "join_adversarial": 1, "denoised_shard": 3, "join_denoised": 1}
     slurm_jobs = study.ended_slurm_jobs()
     assert Counter(job.rule for job in slurm_jobs) == n_jobs
     assert_gpus_for_networks_alone(study.results / "logs", slurm_jobs)

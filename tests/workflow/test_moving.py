@@ -135,7 +135,7 @@ def test_a_study_goes_on_under_another_profile_and_back(finished_study: Study, t
     noise = "adversarial_set=noise"
     assert missing == Counter(
         [
-            f"control {noise}, split=val",
+            f"control {noise}",
             "denoiser denoiser=unet",
             f"denoised denoiser=unet, {noise}",
             f"mean_squared_error {noise}",

@@ -24,14 +24,13 @@ SETS = ["fgsm", "ifgsm", "noise"]
 OF_ALL_SETS = ["table1", "table5", "decision_planes", *FIGURES, GEOMETRY_FIGURE, "warnings"]
 # What depends on fgsm, its control and the interventions with it.
 OF_FGSM = ["amplification", "claims", INTERVENE, INTERVENTION_FIGURE]
-SPLITS = ["train", "val"]
 
 
 def of_set(adversarial_set: str) -> list[str]:
     """The jobs that make and measure one adversarial set."""
     rule = "control" if adversarial_set == "noise" else "adversarial"
     return [
-        *(f"{rule} adversarial_set={adversarial_set}, split={split}" for split in SPLITS),
+        f"{rule} adversarial_set={adversarial_set}",
         denoised(adversarial_set),
         *measured(adversarial_set),
     ]

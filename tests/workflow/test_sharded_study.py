@@ -50,24 +50,23 @@ def config_of(images_per_shard: int | None) -> dict[str, Any]:
     return config
 
 
-def shards_of(adversarial_set: str, split: str) -> list[str]:
-    return [f"adversarial_shard adversarial_set={adversarial_set}, split={split}, rows={rows}" for rows in ROWS[split]]
+SHARDS = [f"split={split}, rows={rows}" for split in ROWS for rows in ROWS[split]]
 
 
-def set_of(adversarial_set: str, split: str) -> list[str]:
-    return [*shards_of(adversarial_set, split), f"join_adversarial adversarial_set={adversarial_set}, split={split}"]
+def set_of(adversarial_set: str, shards: list[str] = SHARDS) -> list[str]:
+    """The jobs of these shards, and the one that joins all."""
+    return [
+        *(f"adversarial_shard adversarial_set={adversarial_set}, {shard}" for shard in shards),
+        f"join_adversarial adversarial_set={adversarial_set}",
+    ]
 
 
 DENOISED = [
-    *(
-        f"denoised_shard denoiser=unet, adversarial_set=fgsm_v2, split={split}, rows={rows}"
-        for split in ROWS
-        for rows in ROWS[split]
-    ),
+    *(f"denoised_shard denoiser=unet, adversarial_set=fgsm_v2, {shard}" for shard in SHARDS),
     "join_denoised denoiser=unet, adversarial_set=fgsm_v2",
 ]
-FGSM = [*set_of("fgsm_v2", "train"), *set_of("fgsm_v2", "val")]
-ALL = [*FGSM, *set_of("pgd", "train"), *set_of("adaptive", "train"), *DENOISED]
+SETS = ["fgsm_v2", "pgd", "adaptive"]
+ALL = [*(job for name in SETS for job in set_of(name)), *DENOISED]
 
 
 def run(study: Study, *arguments: str, targets: list[str] = TARGETS) -> Counter[str]:
@@ -135,7 +134,7 @@ def test_shards_are_planned_before_there_are_data(in_shards: Study) -> None:
     shutil.rmtree(in_shards.folder / "results")
     planned = run(in_shards, "--dry-run")
     trained = ["classifier classifier=resnet18", "classifier classifier=resnetv2_50", "denoiser denoiser=unet"]
-    assert planned == Counter([*ALL, "data", *trained, *set_of("fgsm", "train")])
+    assert planned == Counter([*ALL, "data", *trained, *set_of("fgsm")])
 
 
 @pytest.mark.parametrize("images_per_shard", [256, 512])
@@ -158,7 +157,7 @@ def test_an_edit_of_a_set_makes_its_shards_anew(in_shards: Study) -> None:
     config = config_of(20)
     config["adversarial_sets"]["pgd"]["epsilon"] = 8.0
     in_shards.configure(config)
-    assert run(in_shards, "--dry-run") == Counter(set_of("pgd", "train"))
+    assert run(in_shards, "--dry-run") == Counter(set_of("pgd"))
 
 
 def test_a_new_checkpoint_makes_the_shards_anew(in_shards: Study) -> None:
@@ -166,13 +165,8 @@ def test_a_new_checkpoint_makes_the_shards_anew(in_shards: Study) -> None:
         checkpoint.write(b" ")
     assert run(in_shards, "--dry-run") == Counter(ALL)
     in_shards.configure(config_of(None))
-    whole_sets = [("fgsm_v2", "train"), ("fgsm_v2", "val"), ("pgd", "train"), ("adaptive", "train")]
-    assert run(in_shards, "--dry-run") == Counter(
-        [
-            *(f"adversarial adversarial_set={name}, split={split}" for name, split in whole_sets),
-            "denoised denoiser=unet, adversarial_set=fgsm_v2",
-        ]
-    )
+    whole_sets = [f"adversarial adversarial_set={name}" for name in SETS]
+    assert run(in_shards, "--dry-run") == Counter([*whole_sets, "denoised denoiser=unet, adversarial_set=fgsm_v2"])
 
 
 def test_shards_of_a_size_that_comes_back_are_not_stale(in_shards: Study) -> None:
@@ -181,7 +175,7 @@ def test_shards_of_a_size_that_comes_back_are_not_stale(in_shards: Study) -> Non
     config = config_of(None)
     config["adversarial_sets"]["pgd"]["epsilon"] = 8.0
     in_shards.configure(config)
-    assert run(in_shards, targets=target) == Counter(["adversarial adversarial_set=pgd, split=train"])
+    assert run(in_shards, targets=target) == Counter(["adversarial adversarial_set=pgd"])
     config["compute"]["images_per_shard"] = 20
     in_shards.configure(config)
     assert run(in_shards, targets=target) == Counter()
@@ -192,20 +186,22 @@ def test_the_batch_size_is_a_part_of_a_set_where_it_changes_the_images(tmp_path:
     copy_workflow(study.folder)
     names = ["pgd", "sparse"]
 
-    def planned(batch_size: int) -> dict[str, list[str]]:
+    def planned(batch_size: int) -> dict[str, set[str]]:
         config = config_of(20)
         config["adversarial_sets"]["sparse"] = config["adversarial_sets"]["pgd"] | {"attack": "SparseL1DescentAttack"}
         config["compute"]["batch_size"] = batch_size
         study.configure(config)
         output = study.snakemake("--dry-run", *(f"results/tiny/adversarial/{name}/val.h5" for name in names)).stdout
-        return {name: re.findall(rf"^    output: .*/shards/adversarial/{name}/(.*)$", output, re.M) for name in names}
+        return {
+            name: {*re.findall(rf"^    output: .*/shards/adversarial/{name}/(.*)$", output, re.M)} for name in names
+        }
 
     first, second = planned(4), planned(2)
-    assert first["pgd"] == second["pgd"] and len(first["pgd"]) == 1
-    assert first["sparse"] != second["sparse"]
+    assert first["pgd"] == second["pgd"] and len(first["pgd"]) == len(SHARDS)
+    assert not first["sparse"] & second["sparse"]
 
 
-INTERRUPTED = "adversarial/fgsm_v2/train"
+INTERRUPTED = "adversarial/fgsm_v2"
 
 
 @pytest.fixture(scope="module")
@@ -222,16 +218,15 @@ def interrupted(interrupted_study: Study, tmp_path: Path) -> Study:
 
 def interrupt_after_a_shard(study: Study) -> None:
     """Make a set anew, and kill Snakemake with its jobs when the first shard is done and the others have begun."""
-    (study.folder / f"results/tiny/{INTERRUPTED}.h5").unlink()
-    logs = [
-        next((study.folder / f"results/tiny/logs/shards/{INTERRUPTED}").glob(f"{rows}.*.log"))
-        for rows in ROWS["train"][1:]
-    ]
+    target = f"results/tiny/{INTERRUPTED}/train.h5"
+    (study.folder / target).unlink()
+    folder = study.folder / f"results/tiny/logs/shards/{INTERRUPTED}"
+    logs = [next((folder / split).glob(f"{rows}.*.log")) for split in ROWS for rows in ROWS[split]][1:]
     command = [sys.executable, "-m", "snakemake", "--configfile", "config/tiny.yaml"]
     with (
         kept_waiting(logs),
         subprocess.Popen(
-            [*command, "--cores", "3", f"results/tiny/{INTERRUPTED}.h5"],
+            [*command, "--cores", str(len(SHARDS)), target],
             cwd=study.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -282,22 +277,20 @@ def waits(log: Path) -> bool:
 
 
 def test_an_interrupted_set_makes_the_missing_shards(interrupted: Study, whole: Study) -> None:
-    target = f"results/tiny/{INTERRUPTED}.h5"
-    assert shard_files(interrupted) == [f"{INTERRUPTED}/{ROWS['train'][0]}"]
-    missing = [job for job in set_of("fgsm_v2", "train") if not job.endswith(f"rows={ROWS['train'][0]}")]
-    assert len(missing) == 3
-    assert run(interrupted, targets=[target]) == Counter(missing)
+    target = f"results/tiny/{INTERRUPTED}/train.h5"
+    assert shard_files(interrupted) == [f"{INTERRUPTED}/train/{ROWS['train'][0]}"]
+    assert run(interrupted, targets=[target]) == Counter(set_of("fgsm_v2", SHARDS[1:]))
     assert shard_files(interrupted) == []
     with h5py.File(whole.folder / target) as expected, h5py.File(interrupted.folder / target) as found:
         np.testing.assert_array_equal(found["images"][:], expected["images"][:])
 
 
 def test_nothing_is_left_of_an_interrupted_set_that_was_edited(interrupted: Study) -> None:
-    target = f"results/tiny/{INTERRUPTED}.h5"
+    target = f"results/tiny/{INTERRUPTED}/train.h5"
     config = config_of(20)
     config["adversarial_sets"]["fgsm_v2"]["max_steps"] = 1
     interrupted.configure(config)
-    assert run(interrupted, targets=[target]) == Counter(set_of("fgsm_v2", "train"))
+    assert run(interrupted, targets=[target]) == Counter(set_of("fgsm_v2"))
     assert shard_files(interrupted) == []
     with h5py.File(interrupted.folder / target) as found:
         assert found["steps"][:].max() == 1
@@ -307,10 +300,11 @@ def test_data_of_another_number_of_images_than_planned(in_shards: Study) -> None
     """As where images come between planning and reading; the next run plans with the data that are there."""
     assert in_shards.stale(*TARGETS) == Counter()
     target = "results/tiny/adversarial/pgd/val.h5"
+    (in_shards.folder / target).unlink()
     in_shards.edit("workflow/rules/shards.smk", "    return count_images(", "    return BATCH + count_images(")
     in_shards.edit("workflow/rules/shards.smk", "from functools", f"BATCH = {BATCH_SIZE}\nfrom functools")
     wrong = in_shards.snakemake(target, check=False)
     assert wrong.returncode != 0
     assert "has 16 images; asked for 0..19. Run again." in wrong.stdout
     in_shards.edit("workflow/rules/shards.smk", "BATCH + ", "")
-    assert run(in_shards, targets=[target]) == Counter(set_of("pgd", "val"))
+    assert run(in_shards, targets=[target]) == Counter(set_of("pgd", SHARDS[2:]))  # the others are there

@@ -41,14 +41,12 @@ if IMAGES_PER_SHARD:
     # other, and the set is not stale for another environment.
     rule join_adversarial:
         input:
-            data=f"{RESULTS}/data/{{split}}.h5",
-            shards=lambda wildcards: shards(
-                f"adversarial/{wildcards.adversarial_set}", wildcards.split, PARAMS_OF_SET, wildcards
-            ),
+            **{f"data_{split}": f"{RESULTS}/data/{split}.h5" for split in SPLITS},
+            **{split: partial(shards_of_adversarial, split) for split in SPLITS},
         output:
-            f"{TRAINED}adversarial/{{adversarial_set}}/{{split}}.h5",
+            **{split: f"{TRAINED}adversarial/{{adversarial_set}}/{split}.h5" for split in SPLITS},
         log:
-            f"{TRAINED}logs/adversarial/{{adversarial_set}}_{{split}}.log",
+            f"{TRAINED}logs/adversarial/{{adversarial_set}}.log",
         wildcard_constraints:
             adversarial_set=one_of(ATTACKED),
         priority: 1
@@ -65,14 +63,15 @@ if IMAGES_PER_SHARD:
 
 else:
 
+    # Both splits in one job: to start one takes longer than to attack a small split.
     rule adversarial:
         input:
             **NETWORKS_OF_SET,
-            data=f"{RESULTS}/data/{{split}}.h5",
+            **{split: f"{RESULTS}/data/{split}.h5" for split in SPLITS},
         output:
-            f"{TRAINED}adversarial/{{adversarial_set}}/{{split}}.h5",
+            **{split: f"{TRAINED}adversarial/{{adversarial_set}}/{split}.h5" for split in SPLITS},
         log:
-            f"{TRAINED}logs/adversarial/{{adversarial_set}}_{{split}}.log",
+            f"{TRAINED}logs/adversarial/{{adversarial_set}}.log",
         wildcard_constraints:
             adversarial_set=one_of(ATTACKED),
         conda:
@@ -90,12 +89,12 @@ else:
 
 rule control:
     input:
-        data=f"{RESULTS}/data/{{split}}.h5",
-        adversarial=lambda wildcards: set_of_norm(wildcards),
+        **{split: f"{RESULTS}/data/{split}.h5" for split in SPLITS},
+        **{f"adversarial_{split}": partial(set_of_norm, split) for split in SPLITS},
     output:
-        f"{TRAINED}adversarial/{{adversarial_set}}/{{split}}.h5",
+        **{split: f"{TRAINED}adversarial/{{adversarial_set}}/{split}.h5" for split in SPLITS},
     log:
-        f"{TRAINED}logs/control/{{adversarial_set}}_{{split}}.log",
+        f"{TRAINED}logs/control/{{adversarial_set}}.log",
     wildcard_constraints:
         adversarial_set=one_of(NOISE),
     conda:

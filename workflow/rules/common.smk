@@ -199,10 +199,10 @@ def images_to_train_on(wildcards):
     return [f"{RESULTS}/data/train.h5", *sets] if settings["stages"] else []
 
 
-def set_of_norm(wildcards):
+def set_of_norm(split, wildcards):
     """The file of the set whose perturbation gives a control its norm."""
     name = config["adversarial_sets"][wildcards.adversarial_set]["norm_of"]
-    return f"{folder(wildcards)}adversarial/{name}/{wildcards.split}.h5"
+    return f"{folder(wildcards)}adversarial/{name}/{split}.h5"
 
 
 def files_under_conditions(wildcards, splits):

@@ -34,6 +34,11 @@ def shards(of, split, params, wildcards):
     return [f"{folder(wildcards)}shards/{of}/{split}/{name}.h5" for name in names]
 
 
+def shards_of_adversarial(split, wildcards):
+    """The shards of a split of an adversarial set."""
+    return shards(f"adversarial/{wildcards.adversarial_set}", split, PARAMS_OF_SET, wildcards)
+
+
 def shards_of_denoised(split, wildcards):
     """The shards of a split of a denoised set."""
     of = f"denoised/{wildcards.denoiser}/{wildcards.adversarial_set}"

@@ -1,4 +1,4 @@
-"""Attack one split through a denoiser: data + attacker + stopping classifier + denoiser -> adversarial set."""
+"""Attack through a denoiser, both splits or the rows of a shard: data + classifiers + denoiser -> adversarial set."""
 
 from perturbflow.attacks.adaptive_set import attack_through_denoiser
 from perturbflow.attacks.adversarial_set import AttackJob
@@ -6,16 +6,18 @@ from perturbflow.machine.job import run_job
 
 
 def main() -> None:
+    inputs, outputs, split = snakemake.input, snakemake.output, snakemake.wildcards.get("split")
     attack_through_denoiser(
         AttackJob(
-            data=snakemake.input.data,
-            attacker=snakemake.input.attacker,
-            stopping_classifier=snakemake.input.stopping_classifier,
-            output=snakemake.output[0],
+            # A shard is of one split.
+            data={split: inputs.data} if split else {name: inputs[name] for name, _ in outputs.items()},
+            attacker=inputs.attacker,
+            stopping_classifier=inputs.stopping_classifier,
+            adversarial={split: outputs[0]} if split else dict(outputs.items()),
             settings=snakemake.params.adversarial_set,
             seed=snakemake.params.seed,
             rows=snakemake.params.get("rows"),
-            denoiser=snakemake.input.denoiser,
+            denoiser=inputs.denoiser,
         ),
         snakemake.config["compute"],
         snakemake.threads,

@@ -31,8 +31,8 @@ def test_jobs_and_files_of_the_papers_study(papers):
 
     image = 64 * 64 * 3
     assert found["data"].file_bytes == 110_000 * image
-    # Twelve sets, two of them of noise, in two splits; each behind four denoisers, both splits in a job.
-    assert found["adversarial"].n_jobs == 2 * 10
+    # Twelve sets, two of them of noise; each behind four denoisers, both splits in a job.
+    assert found["adversarial"].n_jobs == 10
     assert found["adversarial"].file_bytes == 4 * 10 * 110_000 * image
     assert found["control"].file_bytes == 4 * 2 * 110_000 * image
     assert found["denoised"].n_jobs == 4 * 12
@@ -65,7 +65,7 @@ def test_shards_are_jobs_of_their_own_that_need_less_memory(papers):
 
     whole, in_shards = shares(papers, IMAGES)["adversarial"], shares(cut, IMAGES)
     assert in_shards["adversarial"].n_jobs == 10 * (4 + 1)
-    assert in_shards["join_adversarial"].n_jobs == 10 * 2
+    assert in_shards["join_adversarial"].n_jobs == 10
     assert in_shards["denoised"].n_jobs == 4 * 12 * (4 + 1)
     assert in_shards["adversarial"].flops == whole.flops
     assert in_shards["adversarial"].file_bytes == whole.file_bytes

@@ -168,8 +168,8 @@ def test_the_jobs_of_the_papers_study(papers: dict[str, Any]) -> None:
     counts = {rule: sum(1 for other, _ in found if other == rule) for rule, _ in found}
     assert counts == {
         "classifier": 9,
-        "adversarial": 20,
-        "control": 4,
+        "adversarial": 10,
+        "control": 2,
         "denoiser": 2,
         "guided_denoiser": 2,
         "denoised": 48,
@@ -237,9 +237,9 @@ def inputs_of(rule: str, files: dict[str, dict[str, str]]) -> tuple[dict[str, st
         case "classifier":
             return {"classifier": "vgg19"}, {"data": list(data.values())}
         case "adversarial":
-            return {**of_set, "split": "train"}, {"data": data["train"]}
+            return of_set, data
         case "control":
-            return {"adversarial_set": "fgsm_v2_sign", "split": "val"}, {"data": data["val"]}
+            return {"adversarial_set": "fgsm_v2_sign"}, data
         case "denoiser":
             return {"denoiser": "unet"}, {"data": [data["train"]]}
         case "guided_denoiser":
@@ -255,8 +255,8 @@ def inputs_of(rule: str, files: dict[str, dict[str, str]]) -> tuple[dict[str, st
 
 COUNTED = {
     "classifier": ["train", "val"],
-    "adversarial": ["train"],
-    "control": ["val"],
+    "adversarial": ["train", "val"],
+    "control": ["train", "val"],
     "denoiser": ["train"],
     "guided_denoiser": ["train"],
     "denoised": ["train", "val"],
@@ -292,7 +292,7 @@ def test_a_shard_has_the_images_that_its_name_says(papers: dict[str, Any], files
     wildcards = {"adversarial_set": "fgsm_v2", "split": "train", "first": "512", "last": "1023", "digest": "0" * 12}
     shard = job_of("adversarial_shard", wildcards, papers, [files["data"]["train"]])
     assert sum(shard.images.values()) == 512
-    whole = Job("adversarial", {"adversarial_set": "fgsm_v2", "split": "train"}, papers, COUNTS)
+    whole = Job("adversarial", {"adversarial_set": "fgsm_v2"}, papers, COUNTS)
     assert shard.seconds(4) < whole.seconds(4) / 50
     assert shard.memory_mb(1) < whole.memory_mb(1)
 
@@ -314,11 +314,18 @@ def job(config: dict[str, Any], rule: str, images: dict[str, int] | None = None,
 
 def test_time_grows_with_the_work_and_with_each_attempt(papers: dict[str, Any]) -> None:
     def minutes(name: str, attempt: int = 1, images: dict[str, int] | None = None) -> int:
-        return job(papers, "adversarial", images, adversarial_set=name, split="train").minutes(attempt, 4)
+        return job(papers, "adversarial", images, adversarial_set=name).minutes(attempt, 4)
 
     assert minutes("fgsm_v1") < minutes("fgsm_v2") < minutes("fgsm_v2_adaptive")
     assert minutes("fgsm_v2", 2) == pytest.approx(2 * minutes("fgsm_v2"), abs=1)
     assert minutes("fgsm_v2", images={"train": 10}) == LEAST_MINUTES
+
+
+def test_a_set_takes_the_time_of_both_splits_and_the_memory_of_the_larger_one(papers: dict[str, Any]) -> None:
+    sizes = [COUNTS, {"train": COUNTS["train"]}, {"val": COUNTS["val"]}]
+    both, train, val = (job(papers, "adversarial", images, adversarial_set="fgsm_v2") for images in sizes)
+    assert both.seconds(4) == pytest.approx(train.seconds(4) + val.seconds(4) - requests.START_SECONDS)
+    assert both.megabytes() == train.megabytes() > val.megabytes()
 
 
 def test_no_job_asks_for_more_than_the_longest(papers: dict[str, Any]) -> None:
@@ -337,8 +344,8 @@ def test_an_attack_of_foolbox_asks_for_the_longest(papers: dict[str, Any]) -> No
         "epsilon": 2.0,
         "denoiser": None,
     }
-    foolbox = job(config, "adversarial", {"train": 8}, adversarial_set="pgd", split="train")
-    own = job(config, "adversarial", {"train": 8}, adversarial_set="fgsm_v1", split="train")
+    foolbox = job(config, "adversarial", {"train": 8}, adversarial_set="pgd")
+    own = job(config, "adversarial", {"train": 8}, adversarial_set="fgsm_v1")
     assert foolbox.minutes(1, 4) == 24 * 60
     assert foolbox.memory_mb(1) == own.memory_mb(1)
 
@@ -374,7 +381,7 @@ def test_memory_grows_with_the_images_where_they_are_held(papers: dict[str, Any]
     grows = {
         rule: job(config, rule, many, **wildcards).megabytes() - job(config, rule, few, **wildcards).megabytes() > 100
         for config, rule, wildcards in [
-            (papers, "adversarial", {"adversarial_set": "fgsm_v2", "split": "train"}),
+            (papers, "adversarial", {"adversarial_set": "fgsm_v2"}),
             (changed(papers, device="cpu"), "classifier", {"classifier": "resnet18"}),
             (papers, "denoiser", {"denoiser": "unet"}),
             (papers, "denoised", {"denoiser": "unet", "adversarial_set": "fgsm_v2"}),

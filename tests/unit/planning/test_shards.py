@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from perturbflow.attacks.adversarial_set import AttackJob, attack_to_file
+from perturbflow.attacks.adversarial_set import AttackJob, attack_to_files
 from perturbflow.attacks.foolbox_attack import FoolboxAttack
 from perturbflow.attacks.foolbox_options import foolbox_attack
 from perturbflow.attacks.gradient_sign import own_attack
 from perturbflow.data.image_list import DataError
 from perturbflow.data.sources import list_splits
 from perturbflow.denoisers.denoised_set import denoise_to_file
-from perturbflow.files.images import DataSplit, open_images
+from perturbflow.files.images import DataSplit, open_images, read_split
 from perturbflow.files.shards import join_shards, remove_other_shards
 from perturbflow.files.whole import BadFileError, sha256
 from perturbflow.planning.image_counts import count_images
@@ -160,7 +160,7 @@ def inputs(tmp_path: Path, networks):
     for name in ("attacker", "stopping_classifier"):
         (tmp_path / f"{name}.pt").write_text(name)
     return {
-        "data": str(tmp_path / "train.h5"),
+        "data": {"train": str(tmp_path / "train.h5")},
         "attacker": str(tmp_path / "attacker.pt"),
         "stopping_classifier": str(tmp_path / "stopping_classifier.pt"),
     }
@@ -195,8 +195,8 @@ def test_an_adversarial_set(name, images_per_shard, inputs, networks, tmp_path):
     networks = dict(zip([inputs["attacker"], inputs["stopping_classifier"]], networks, strict=True))
 
     def attack(path, rows=None):
-        job = AttackJob(**inputs, output=path, settings={"attack": name}, seed=0, rows=rows)
-        attack_to_file(job, build_attack(name, job.first_row), networks, torch.device("cpu"))
+        job = AttackJob(**inputs, adversarial={"train": path}, settings={"attack": name}, seed=0, rows=rows)
+        attack_to_files(job, build_attack(name, job.first_row), networks, torch.device("cpu"))
 
     attack(tmp_path / "whole.h5")
     shards = []
@@ -216,12 +216,30 @@ def test_an_adversarial_set(name, images_per_shard, inputs, networks, tmp_path):
     assert_equal_files(tmp_path / "joined.h5", tmp_path / "whole.h5")
 
 
+def test_each_split_of_a_set_is_as_it_would_be_alone(inputs, networks, tmp_path):
+    networks = dict(zip([inputs["attacker"], inputs["stopping_classifier"]], networks, strict=True))
+    split = read_split(inputs["data"]["train"], range(10))
+    reversed_split = DataSplit(split.images[::-1], split.labels[::-1], split.ids, split.class_names)
+    write_split(tmp_path / "val.h5", reversed_split, {})
+    data = {**inputs["data"], "val": str(tmp_path / "val.h5")}
+
+    def attack(folder, data):
+        paths = {name: str(tmp_path / folder / f"{name}.h5") for name in data}
+        job = AttackJob(**{**inputs, "data": data}, adversarial=paths, settings={"attack": "LinfPGD"}, seed=0)
+        attack_to_files(job, build_attack("LinfPGD", 0), networks, torch.device("cpu"))
+
+    attack("together", data)
+    for name, path in data.items():
+        attack("alone", {name: path})
+        assert_equal_files(tmp_path / "together" / f"{name}.h5", tmp_path / "alone" / f"{name}.h5")
+
+
 @pytest.mark.parametrize("images_per_shard", [4, 12, 28])
 def test_a_denoised_set(images_per_shard, inputs, tmp_path):
     torch.manual_seed(0)
     denoiser = nn.Conv2d(3, 3, 3, 1, 1).eval()
     device = torch.device("cpu")
-    with h5py.File(tmp_path / "set.h5", "w") as file, h5py.File(inputs["data"]) as data:
+    with h5py.File(tmp_path / "set.h5", "w") as file, h5py.File(inputs["data"]["train"]) as data:
         file["images"] = data["images"][:].astype(np.float32) + 0.5
         file["index"], file["label"] = np.arange(N_IMAGES), data["label"][:]
     attributes = {"versions": "{}", "git_commit": "a1", "config": '{"denoiser": "conv"}'}

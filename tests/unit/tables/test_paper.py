@@ -345,9 +345,7 @@ def test_a_table_of_the_papers_study_has_every_paper_number(name: str) -> None:
     clean = pd.DataFrame(
         [
             (classifier, "train", top1 / 100, n_layers, round(millions * 1e6))
-            for classifier, top1, n_layers, millions in PAPER["table3"]
-            .drop(columns="replicate")
-            .itertuples(index=False)
+            for classifier, top1, n_layers, millions in of_paper.itertuples(index=False)
         ]
         + [(classifier, "val", top1, 0, 0) for classifier, top1 in [("resnet18", 0.6), ("inception_resnet_v2", 0.8)]]
         + [(name, "val", 0.0, 0, 0) for name in classifiers if name != "inception_resnet_v2"],
