@@ -18,7 +18,7 @@ PIP = "25.3"
 ENVIRONMENTS = {
     "figures": (
         "what needs no network: tables, figures",
-        ["h5py", "matplotlib", "numpy", "pandas", "tabulate"],
+        ["h5py", "matplotlib", "numpy", "pandas", "scipy", "tabulate"],
     ),
     "torch": (
         "everything that runs a network",

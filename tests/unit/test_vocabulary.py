@@ -213,7 +213,7 @@ def test_a_set_has_one_colour_in_every_figure_of_a_study() -> None:
     for axes in figure.axes[:3]:
         for name, color in zip(study, colors_of_lines(axes), strict=True):
             found[name].add(color)
-    margins = figure.axes[3]
+    *_, margins = figure.axes
     for name, collection in zip(study, margins.collections[::2], strict=True):
         found[name].add(to_hex(collection.get_color()[0]).upper())
     assert found == {name: {color} for name, color in study_colors.items()}

@@ -37,8 +37,8 @@ def test_the_rules_are_read_whole() -> None:
 
 @pytest.mark.parametrize("rule", BY_NAME)
 def test_every_rule_says_its_threads_memory_and_time(rule: str) -> None:
-    # All tables, and all figures, count as one work.
-    work = "figure" if rule.endswith("figure") else rule or "table"
+    # All tables, all figures and all that is pooled count as one work.
+    work = "figure" if rule.endswith("figure") else "pool" if rule.startswith("pool_") else rule or "table"
     assert re.search(r"^ +threads: ", BY_NAME[rule], re.MULTILINE)
     assert re.findall(r"^ +mem_mb=(.*)$", BY_NAME[rule], re.MULTILINE) == [f'memory("{work}"),']
     assert re.findall(r"^ +runtime=(.*)$", BY_NAME[rule], re.MULTILINE) == [f'minutes("{work}"),']

@@ -25,6 +25,7 @@ MEASURING = {"torch", "timm", "torchvision", "pandas", "scipy"}
 TRAINING = {"torch", "timm", "torchvision", "pandas"}
 FIGURE = {"pandas", "matplotlib"}
 TABLE = {"pandas"}
+POOLED = {"pandas", "scipy"}
 MAY_IMPORT = {
     "adaptive_adversarial": ATTACK,
     "adversarial": ATTACK,
@@ -41,6 +42,9 @@ MAY_IMPORT = {
     "join_denoised": set(),
     "mean_squared_error": TABLE,
     "measure": MEASURING,
+    "pool_interventions": POOLED,
+    "pool_measurements": POOLED,
+    "pool_study": POOLED,
     "study_warnings": TABLE,
     "table": TABLE,
 }
