@@ -37,6 +37,11 @@ def squared_error(image: Tensor, clean: Tensor) -> float:
     return float(((image - clean) ** 2).mean())
 
 
+def mean_squared_error(images: Sequence[Tensor], clean: Sequence[Tensor]) -> float:
+    """The mean of that over images."""
+    return average([squared_error(*pair) for pair in zip(images, clean, strict=True)])
+
+
 def average(values: Sequence[float]) -> float:
     """The mean; NaN of nothing."""
     return sum(values) / len(values) if values else math.nan
