@@ -197,7 +197,8 @@ def claims_markdown(table: pd.DataFrame, labels: Labels) -> str:
         "A claim holds where the whole 95% interval lies where the paper says, fails where all of it lies elsewhere, "
         f"and is undecided in between. {f'Intervals cover {covers.iloc[0]}. ' if len(covers) else ''}The table has "
         f"{n_verdicts} verdicts, of which one in twenty would be wrong by chance; Holm's correction (1979) is for all "
-        "of them together. One claim is asked of many classifiers and denoisers: read claim by claim, not row by row."
+        "of them together, and a verdict that does not stand after it is in parentheses. One claim is asked of many "
+        "classifiers and denoisers: read claim by claim, not row by row."
     )
     per_claim = [(str(claim), rows) for claim, rows in table.groupby("claim", sort=False)]
     counts = [("Claim", [f"`{claim}`" for claim, _ in per_claim])] + [
