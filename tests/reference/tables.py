@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 from torch import Tensor, nn
 
 from tests.reference.attacks import Adversary, errs
@@ -92,28 +93,31 @@ def amplification(adversary: Sequence[float], noise: Sequence[float]) -> dict[st
     """How many times larger the relative error under the adversary is than under noise of the same norm.
 
     adversary, noise: relative errors at a layer, of the same images in the same order. The geometric mean of their
-    ratio over the images that both change, with the 95% percentile interval from 2,000 bootstrap resamples of all
-    images.
+    ratio over the images that both change, with its 95% interval: its logarithm's standard error by 2,000 bootstrap
+    resamples of all images, as many times as Student's t has it for so many images.
     """
     pairs = list(zip(adversary, noise, strict=True))
     changed = [a > 0 and b > 0 and math.isfinite(a + b) for a, b in pairs]
     logs = [math.log(a / b) if both else math.nan for (a, b), both in zip(pairs, changed, strict=True)]
 
-    def geometric_mean(images: Sequence[int]) -> float:
-        return math.exp(average([logs[image] for image in images if changed[image]]))
+    def mean_log(images: Sequence[int]) -> float:
+        return average([logs[image] for image in images if changed[image]])
 
     # The draws are a part of the method, so that all layers, sets and conditions see the same images: seed 0.
     generator = np.random.default_rng(0)
     resampled = []
     for _ in range(N_RESAMPLES):
         drawn = generator.integers(len(logs), size=len(logs)).tolist()
-        resampled.append(geometric_mean(drawn))
-    low, high = np.quantile(resampled, [0.025, 0.975])
+        resampled.append(mean_log(drawn))
+    middle, n = mean_log(range(len(logs))), sum(changed)
+    center = average(resampled)
+    variance = average([(value - center) ** 2 for value in resampled]) * n / (n - 1)
+    half = float(stats.t.ppf(0.975, n - 1)) * math.sqrt(variance)
     return {
-        "n_images": sum(changed),
-        "amplification": geometric_mean(range(len(logs))),
-        "amplification_ci_low": float(low),
-        "amplification_ci_high": float(high),
+        "n_images": n,
+        "amplification": math.exp(middle),
+        "amplification_ci_low": math.exp(middle - half),
+        "amplification_ci_high": math.exp(middle + half),
         "relative_error_mean": average([a for (a, _), both in zip(pairs, changed, strict=True) if both]),
         "relative_error_control_mean": average([b for (_, b), both in zip(pairs, changed, strict=True) if both]),
     }

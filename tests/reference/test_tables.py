@@ -132,7 +132,9 @@ def test_tables_1_4_and_5(results: Path, name: str) -> None:
         "mse": read_csv(results / f"mse/{name}.csv"),
         "accuracy": read_csv(results / f"accuracy/resnetv2_50/{name}.csv"),
     }
-    of_train = table1(**files, paper=pd.DataFrame(), adversarial_sets=[name], **TABLE1, split="train").iloc[0]
+    of_train = table1(
+        **files, paper=pd.DataFrame(), adversarial_sets=[name], **TABLE1, architecture="", split="train"
+    ).iloc[0]
     of_val = rows_of(results / "tables/table1.csv", "adversarial_set").loc[name]
     table4 = rows_of(results / "tables/table4.csv", "adversarial_set", "denoiser")
     table5 = rows_of(results / "tables/table5.csv", "adversarial_set", "classifier", "denoiser")
