@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -48,8 +49,12 @@ def source_digests(script: Path, root: Path) -> dict[str, str]:
 @cache
 def _read(file: Path, root: Path) -> tuple[str, tuple[Path, ...]]:
     """The digest of one file, and the package's files that it imports itself."""
-    tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
-    imported = tuple(path for name in _imported_names(tree, file, root) if (path := _module_file(name, root)))
+    source = file.read_text(encoding="utf-8")
+    tree = ast.parse(source, filename=str(file))
+    # To look at every node takes its time, and few files need it.
+    if any(name in source for name in DYNAMIC_IMPORTS) and file != root / MAY_IMPORT_DYNAMICALLY:
+        _refuse_dynamic_imports(tree, file)
+    imported = tuple(path for name in _imported_names(tree, file) if (path := _module_file(name, root)))
     return _digest(tree), imported
 
 
@@ -63,25 +68,42 @@ def _digest(tree: ast.Module) -> str:
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
 
 
-def _imported_names(tree: ast.Module, file: Path, root: Path) -> set[str]:
+def _blocks(node: ast.AST) -> Iterator[tuple[ast.AST, str, list[ast.stmt]]]:
+    """All lists of statements, those that stand in others too: each with the node and the field that hold it."""
+    for field in ("body", "orelse", "finalbody"):
+        statements = getattr(node, field, None)
+        if isinstance(statements, list):  # the body of a lambda is none
+            yield node, field, statements
+            for statement in statements:
+                yield from _blocks(statement)
+    for field in ("handlers", "cases"):
+        for branch in getattr(node, field, []):
+            yield from _blocks(branch)
+
+
+def _imported_names(tree: ast.Module, file: Path) -> set[str]:
     """Dotted names of everything imported from the package, and of the packages above it."""
     names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            if node.level:
+    for statement in (statement for _, _, statements in _blocks(tree) for statement in statements):
+        if isinstance(statement, ast.Import):
+            names.update(alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            if statement.level:
                 raise UntraceableImportError(
-                    f"{file}:{node.lineno}: relative import; write `from {PACKAGE}.<module> import ...`."
+                    f"{file}:{statement.lineno}: relative import; write `from {PACKAGE}.<module> import ...`."
                 )
-            names.add(str(node.module))
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-        elif _is_dynamic_import(node) and file != root / MAY_IMPORT_DYNAMICALLY:
+            names.add(str(statement.module))
+            names.update(f"{statement.module}.{alias.name}" for alias in statement.names)
+    parts = [name.split(".") for name in names]
+    return {".".join(part[:end]) for part in parts if part[0] == PACKAGE for end in range(1, len(part) + 1)}
+
+
+def _refuse_dynamic_imports(tree: ast.Module, file: Path) -> None:
+    for node in ast.walk(tree):
+        if _is_dynamic_import(node):
             raise UntraceableImportError(
                 f"{file}:{getattr(node, 'lineno', 0)}: dynamic import; name the module in an import statement."
             )
-    parts = [name.split(".") for name in names]
-    return {".".join(part[:end]) for part in parts if part[0] == PACKAGE for end in range(1, len(part) + 1)}
 
 
 def _is_dynamic_import(node: ast.AST) -> bool:
@@ -100,13 +122,11 @@ def _module_file(name: str, root: Path) -> Path | None:
 
 def _drop_docstrings(tree: ast.Module) -> None:
     """Remove, in place, the statements that are nothing but a string."""
-    for node in ast.walk(tree):
-        for field in ("body", "orelse", "finalbody"):
-            statements = getattr(node, field, None)
-            if isinstance(statements, list) and statements:
-                kept = [statement for statement in statements if not _is_docstring(statement)]
-                # A module may be empty; an empty file and one of nothing but a docstring are the same code.
-                setattr(node, field, kept or ([] if isinstance(node, ast.Module) else [ast.Pass()]))
+    for node, field, statements in _blocks(tree):
+        if any(map(_is_docstring, statements)):
+            kept = [statement for statement in statements if not _is_docstring(statement)]
+            # A module may be empty; an empty file and one of nothing but a docstring are the same code.
+            setattr(node, field, kept or ([] if isinstance(node, ast.Module) else [ast.Pass()]))
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

@@ -1,5 +1,6 @@
 """The workflow as a module of another one, and run from another folder."""
 
+import copy
 import shutil
 import subprocess
 import sys
@@ -9,10 +10,8 @@ from typing import Any
 
 import h5py
 import pytest
-import torch
 import yaml
 
-from perturbflow.classifiers.building import build_classifier
 from tests.workflow.study import Study, copy_workflow, jobs, tiny_config
 from tests.workflow.test_snakefile import outputs
 
@@ -87,14 +86,14 @@ assert repr(config) == before
 """
 
 
-def test_a_module_with_a_prefix(project: OtherProject) -> None:
+def test_a_module_with_a_prefix(project: OtherProject, finished_study: Study) -> None:
     """Everything that the study makes lies under the prefix; what it is given does not."""
     config = tiny_config()
-    config["classifiers"]["resnet18"] |= {"weights": "mine.pt", "label": "Mine"}
     config["compute"] |= {"batch_size": 4, "images_per_shard": 24}
-    project.write(WITH_PREFIX, {"study": config, "samples": [1, 2]})
-    resnet18 = build_classifier("resnet18", 2, options=config["classifiers"]["resnet18"]["options"])
-    torch.save(resnet18.network.state_dict(), project.folder / "mine.pt")
+    with_weights = copy.deepcopy(config)
+    with_weights["classifiers"]["resnet18"] |= {"weights": "mine.pt", "label": "Mine"}
+    shutil.copy2(finished_study.folder / "results/tiny/classifiers/resnet18/checkpoint.pt", project.folder / "mine.pt")
+    project.write(WITH_PREFIX, {"study": with_weights, "samples": [1, 2]})
 
     plan = project.snakemake("--dry-run")
     assert plan.returncode == 0, plan.stdout
@@ -107,6 +106,7 @@ def test_a_module_with_a_prefix(project: OtherProject) -> None:
     ]
     assert len(shards) == 2
 
+    project.write(WITH_PREFIX, {"study": config, "samples": [1, 2]})  # without weights: to look at them takes seconds
     made = project.snakemake(f"robustness/{DATA}")
     assert made.returncode == 0, made.stdout
     assert (project.folder / "robustness/results/tiny/logs/data.log").exists()

@@ -4,7 +4,6 @@ import importlib.util
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,9 @@ from perturbflow.planning.config import merge
 from tests.workflow.study import Study, tiny_config
 
 pytestmark = pytest.mark.workflow
+
+MEASURED = ["pretrained", "convnext", "resnet26"]
+ONLY_MADE = ["mobilenet", "small", "trained"]
 
 
 def blocks(repository: Path, language: str) -> list[str]:
@@ -40,9 +42,8 @@ def study_of_examples(repository: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def study_with_examples(
-    repository: Path, finished_study: Study, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Study]:
+def study_with_examples(repository: Path, finished_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The study of the examples, of which each has run."""
     study = finished_study.copy_to(tmp_path_factory.mktemp("examples") / "perturbflow")
     for block in blocks(repository, "python"):
         name = re.match(r"# (\w+\.py)\n", block)
@@ -56,22 +57,21 @@ def study_with_examples(
     for name, n_classes in {"my_weights": 2, "my_five_classes": 5}.items():
         torch.save(networks.SmallNet(n_classes, width=8).state_dict(), study.folder / f"{name}.pth")
     study.configure(study_of_examples(repository))
-    yield study
+    sets = ["deepfool", "pgd_sign", "pgd_gaussian", "ifgsm_adaptive", "ifgsm_png"]
+    study.snakemake(
+        *(f"results/tiny/distances/{name}/pgd.csv" for name in MEASURED),
+        *(f"results/tiny/classifiers/{name}/accuracy.csv" for name in ONLY_MADE),
+        *(f"results/tiny/adversarial/{name}/val.h5" for name in sets),
+    )
+    return study
 
 
 def test_every_example_runs(study_with_examples: Study) -> None:
-    study, results = study_with_examples, study_with_examples.folder / "results/tiny"
-    classifiers = ["pretrained", "convnext", "resnet26"]
-    only_made = ["mobilenet", "small", "trained"]
-    sets = ["deepfool", "pgd_sign", "pgd_gaussian", "ifgsm_adaptive", "ifgsm_png"]
-    measured = [f"results/tiny/distances/{name}/pgd.csv" for name in classifiers]
-    attacked = [f"results/tiny/adversarial/{name}/val.h5" for name in sets]
-    made = [f"results/tiny/classifiers/{name}/accuracy.csv" for name in only_made]
-    study.snakemake(*measured, *made, *attacked)
-    assert [len(pd.read_csv(results / f"classifiers/{name}/history.csv")) for name in only_made] == [2, 2, 0]
+    results = study_with_examples.folder / "results/tiny"
+    assert [len(pd.read_csv(results / f"classifiers/{name}/history.csv")) for name in ONLY_MADE] == [2, 2, 0]
 
     layers, kinds = {}, {}
-    for name in classifiers:
+    for name in MEASURED:
         distances = pd.read_csv(results / f"distances/{name}/pgd.csv", keep_default_na=False)
         assert set(distances["denoiser"]) == {"none", "unet", "median", "lgd"}
         assert np.isfinite(distances["normalized_euclidean_mean"].astype(float)).all()
@@ -97,7 +97,6 @@ def test_every_example_runs(study_with_examples: Study) -> None:
 
 def test_a_set_of_whole_pixels_survives_its_image_files(study_with_examples: Study, repository: Path) -> None:
     study = study_with_examples
-    study.snakemake("results/tiny/adversarial/ifgsm_png/val.h5")
     (commands,) = blocks(repository, "sh")
     for command in commands.strip().splitlines():
         run = subprocess.run(
@@ -155,7 +154,5 @@ def test_an_edit_of_ones_own_network_trains_it_anew(study_with_examples: Study, 
     )  # of these the one alone: it is all that is looked at
     config["classifiers"]["small"] = examples["classifiers"]["small"]
     study.configure(config)
-    target = "results/tiny/classifiers/small/checkpoint.pt"
-    study.snakemake(target)  # which another test may have made
     study.edit("my_networks.py", "stride=2", "stride=1")
-    assert list(study.stale(target)) == ["classifier classifier=small"]
+    assert list(study.stale("results/tiny/classifiers/small/checkpoint.pt")) == ["classifier classifier=small"]

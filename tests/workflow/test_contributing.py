@@ -70,13 +70,12 @@ def study_of_what_is_new() -> dict[str, Any]:
     config = tiny_config()
     config["data"] |= {"source": "flowers", "path": "flowers", "images_per_class": {"train": 16, "val": 4}}
     wide = {"architecture": "wide_resnet50_2", "options": {"blocks": [1, 1, 1, 1]}, "training": {"max_epochs": 1}}
-    config["classifiers"] = {"resnet18": config["classifiers"]["resnet18"], "wide": wide}
-    scaled = {"attack": "scale_invariant_fgsm", "attacker": "resnet18", "stopping_classifier": "resnet18"}
+    config["classifiers"] = {"wide": wide}
+    scaled = {"attack": "scale_invariant_fgsm", "attacker": "wide", "stopping_classifier": "wide"}
     config["adversarial_sets"] = {"scaled": {**scaled, "step": 8.0, "max_steps": 2}}
-    config["denoisers"]["unet"]["mix"] = {"scaled": 1.0}
     config["measure"] |= {"classifiers": ["wide"], "images": 8, "metrics": ["normalized_euclidean", "largest_change"]}
-    del config["interventions"]
-    config["tables"] = {"table1": {"classifier": "wide", "denoiser": "unet"}}
+    for key in ("interventions", "denoisers", "tables"):
+        del config[key]
     config["figures"] = {"largest": {"metrics": ["largest_change"]}}
     return config
 
