@@ -27,7 +27,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo look test test-unit test-timm test-slurm bench lint format docs lock clean
+.PHONY: demo look test test-unit test-timm test-slurm bench lint lint-types lint-workflow lint-style format docs lock clean
 
 demo: .venv/.installed
 	snakemake --configfile config/demo.yaml --cores $(CORES)
@@ -59,12 +59,19 @@ bench: .venv/.installed-dev
 	python -m benchmarks
 
 lint: .venv/.installed-dev
+	@$(MAKE) --no-print-directory --jobs $(CORES) lint-types lint-workflow lint-style
+
+lint-types:
+	mypy
+
+lint-workflow:
+	snakemake --configfile config/demo.yaml --lint
+
+lint-style:
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	lint-imports --no-cache --no-logo
-	mypy
-	snakemake --configfile config/demo.yaml --lint
 
 format: .venv/.installed-dev
 	ruff check --fix .
