@@ -1,6 +1,6 @@
 # make demo   the whole study on small data: no download, no GPU
 # make look   three networks of ImageNet on twenty photographs, in two minutes, without training
-# make test   all checks and tests, eleven minutes on two cores
+# make test   all checks and tests, thirteen minutes on two cores
 # make test-unit  the unit tests but for the slow ones, two minutes on two cores
 # make test-timm  the feature maps of every family of timm, five minutes on one core
 # make test-slurm  a small study on a SLURM of one node, which it installs and starts (Debian, Ubuntu; root)
