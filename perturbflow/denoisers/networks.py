@@ -80,7 +80,31 @@ class _FusionLevel(nn.Module):
         return output
 
 
-class FusionNet(nn.Module):
+class _SummingAutoencoder(nn.Module):
+    """What both FusionNets do with their parts: four levels down, a bridge, and four up, joined by sums."""
+
+    down: nn.ModuleList
+    bridge: nn.Module
+    grow: nn.ModuleList
+    up: nn.ModuleList
+    last: nn.Conv2d
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 3, H, W), H and W multiples of 16."""
+        on_the_way_down = []
+        features = images
+        for level in self.down:
+            features = level(features)
+            on_the_way_down.append(features)
+            features = F.max_pool2d(features, 2)
+        features = self.bridge(features)
+        for grow, level in zip(self.grow, self.up, strict=True):
+            features = level(grow(features) + on_the_way_down.pop())
+        output: Tensor = self.last(features)
+        return output
+
+
+class FusionNet(_SummingAutoencoder):
     """FusionNet after Quan et al. (2016): an encoder and decoder of residual levels, joined by sums.
 
     Levels of 1, 2, 4, 8 times `width` channels and a bridge of 16 times; all convolutions 3x3, each but the last
@@ -107,20 +131,6 @@ class FusionNet(nn.Module):
         )
         self.up = nn.ModuleList(_FusionLevel(count, count) for count in reversed(channels))
         self.last = nn.Conv2d(width, 3, 3, padding=1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 3, H, W), H and W multiples of 16."""
-        on_the_way_down = []
-        features = images
-        for level in self.down:
-            features = level(features)
-            on_the_way_down.append(features)
-            features = F.max_pool2d(features, 2)
-        features = self.bridge(features)
-        for grow, level in zip(self.grow, self.up, strict=True):
-            features = level(grow(features) + on_the_way_down.pop())
-        output: Tensor = self.last(features)
-        return output
 
 
 DROPOUT = 0.25
@@ -149,7 +159,7 @@ class _OriginalResidual(nn.Module):
         return output
 
 
-class FusionNetOriginal(nn.Module):
+class FusionNetOriginal(_SummingAutoencoder):
     """FusionNet as its authors' code builds it (Quan et al. 2016; Model.py of github.com/tmquan/FusionNet).
 
     Levels of 1, 2, 4, 8 times `width` channels and a bridge of 16 times. Way down: convolution, residual block of two
@@ -195,20 +205,6 @@ class FusionNetOriginal(nn.Module):
             for count in reversed(channels)
         )
         self.last = nn.Conv2d(width, 3, 1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 3, H, W), H and W multiples of 16."""
-        on_the_way_down = []
-        features = images
-        for level in self.down:
-            features = level(features)
-            on_the_way_down.append(features)
-            features = F.max_pool2d(features, 2)
-        features = self.bridge(features)
-        for grow, level in zip(self.grow, self.up, strict=True):
-            features = level(grow(features) + on_the_way_down.pop())
-        output: Tensor = self.last(features)
-        return output
 
 
 # Each takes the width and has a convolution `last` that makes its output.

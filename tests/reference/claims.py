@@ -6,13 +6,12 @@ docstring.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import exp, fsum, inf, isnan, log, nan, sqrt
+from math import exp, fsum, inf, log, nan
 
-import numpy as np
-from scipy.stats import t
+from tests.reference.intervals import Estimated, average, draws
 
 RAW = "none"
 NED, COSD = "NE-D", "COS-D"
@@ -67,13 +66,8 @@ class Training:
         return self.accuracy(classifier, STRONG, denoiser) - self.accuracy(classifier, STRONG, RAW)
 
 
-def average(values: object) -> float:
-    values = list(values)  # type: ignore[call-overload]
-    return fsum(values) / len(values)
-
-
-def geometric_mean(ratios: object) -> float:
-    return exp(average(log(ratio) for ratio in ratios))  # type: ignore[attr-defined]
+def geometric_mean(ratios: Iterable[float]) -> float:
+    return exp(average(log(ratio) for ratio in ratios))
 
 
 def ned_explodes_at_the_last_layer(one: Training, classifier: str) -> float:
@@ -305,51 +299,25 @@ def put(
     def scaled(value: float) -> float:
         return value if name in DIFFERENCES else log(value) if value > 0 else nan
 
-    n_images, n_trainings = len(trainings[0].drawn), len(trainings)
-    values = [scaled(effect(one, *subject)) for one in trainings]
-    resampled: list[list[float]] = []
-    generator = np.random.default_rng(0)
-    for _ in range(n_resamples):
-        drawn = generator.integers(n_images, size=n_images).tolist()
-        resampled.append([scaled(effect(Training(**{**vars(one), "drawn": drawn}), *subject)) for one in trainings])
-    together = [average(row) for row in resampled]
-    middle, center = average(values), average(together)
-    images = average((value - center) ** 2 for value in together)
-    trainings_error = 0.0
-    if n_trainings > 1:
-        trainings_error = sqrt(fsum((value - middle) ** 2 for value in values) / (n_trainings - 1) / n_trainings)
-        alone = 0.0
-        for training in range(n_trainings):
-            deviations = [row[training] - mean for row, mean in zip(resampled, together, strict=True)]
-            around = average(deviations)
-            alone += average((deviation - around) ** 2 for deviation in deviations)
-        images = max(images - alone / (n_trainings - 1) / n_trainings, 0.0) if not isnan(images) else nan
-    images_error = sqrt(images * n_images / (n_images - 1))
+    n_images = len(trainings[0].drawn)
 
-    def half_width(tail: float) -> float:
-        own = t.isf(tail, n_images - 1) * images_error
-        return sqrt(own**2 + (t.isf(tail, n_trainings - 1) * trainings_error) ** 2) if n_trainings > 1 else own
+    def effects(drawn: Sequence[int]) -> list[float]:
+        return [scaled(effect(replace(one, drawn=drawn), *subject)) for one in trainings]
 
-    def p_value(bound: float) -> float:
-        """Twice the tail whose interval just reaches the bound, by halving its logarithm."""
-        least, most = -60.0, log(0.5)
-        for _ in range(80):
-            tail = (least + most) / 2
-            least, most = (least, tail) if half_width(exp(tail)) < abs(middle - bound) else (tail, most)
-        return 2 * exp(most)
-
+    resampled = [effects(drawn) for drawn in draws(n_images, n_resamples)]
+    found = Estimated(effects(range(n_images)), resampled, n_images)
     bounds = [
         bound if name in DIFFERENCES else log(bound) if 0 < bound < inf else bound - inf if bound <= 0 else inf
         for bound in (low, high)
     ]
     back = (lambda value: value) if name in DIFFERENCES else exp
-    half = half_width(0.025)
+    middle, half = found.value, found.half_width()
     row: dict[str, float | str] = {
         "effect": back(middle),
         "ci_low": back(middle - half),
         "ci_high": back(middle + half),
     }
-    if isnan(half) or half_width(0.16) <= 1e-9 * abs(middle):
+    if not found.decides:
         return row | {"verdict": "undecided", "p_value": nan}
     inside = [
         middle - half >= bounds[0] if closed else middle - half > bounds[0],
@@ -361,7 +329,7 @@ def put(
     ]
     finite = [bound for bound in bounds if abs(bound) < inf]
     if bounds[0] <= middle <= bounds[1]:
-        p = max(map(p_value, finite))
+        p = max(map(found.p_value, finite))
     else:
-        p = p_value(bounds[0] if middle < bounds[0] else bounds[1])
+        p = found.p_value(bounds[0] if middle < bounds[0] else bounds[1])
     return row | {"verdict": "holds" if all(inside) else "fails" if any(outside) else "undecided", "p_value": p}

@@ -91,15 +91,15 @@ def ratio(a: float, b: float) -> float:
 # ---- Linear centred kernel alignment
 
 
-def hsic(k: Tensor, l: Tensor) -> float:  # noqa: E741
-    """The unbiased estimate of HSIC, equation (5) of Song et al. (2012), from kernel matrices (n, n)."""
-    n = len(k)
+def hsic(first: Tensor, second: Tensor) -> float:
+    """The unbiased estimate of HSIC, equation (5) of Song et al. (2012), from kernel matrices K and L (n, n)."""
+    n = len(first)
     off_diagonal = 1 - torch.eye(n, dtype=torch.float64)
-    k, l = k * off_diagonal, l * off_diagonal  # noqa: E741
+    first, second = first * off_diagonal, second * off_diagonal
     one = torch.ones(n, dtype=torch.float64)
-    trace = torch.trace(k @ l)
-    sums = (one @ k @ one) * (one @ l @ one) / ((n - 1) * (n - 2))
-    both = 2 / (n - 2) * (one @ k @ l @ one)
+    trace = torch.trace(first @ second)
+    sums = (one @ first @ one) * (one @ second @ one) / ((n - 1) * (n - 2))
+    both = 2 / (n - 2) * (one @ first @ second @ one)
     return float(trace + sums - both) / (n * (n - 3))
 
 

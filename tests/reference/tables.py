@@ -9,15 +9,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from scipy import stats
 from torch import Tensor, nn
 
 from tests.reference.attacks import Adversary, errs
+from tests.reference.intervals import Estimated, draws
 from tests.reference.interventions import margin
 from tests.reference.networks import Network
-
-N_RESAMPLES = 2000
 
 
 def accuracy(classifier: Network, images: Sequence[Tensor], labels: Sequence[int]) -> float:
@@ -100,24 +97,16 @@ def amplification(adversary: Sequence[float], noise: Sequence[float]) -> dict[st
     changed = [a > 0 and b > 0 and math.isfinite(a + b) for a, b in pairs]
     logs = [math.log(a / b) if both else math.nan for (a, b), both in zip(pairs, changed, strict=True)]
 
-    def mean_log(images: Sequence[int]) -> float:
-        return average([logs[image] for image in images if changed[image]])
+    def mean_log(images: Sequence[int]) -> list[float]:
+        return [average([logs[image] for image in images if changed[image]])]
 
-    # The draws are a part of the method, so that all layers, sets and conditions see the same images: seed 0.
-    generator = np.random.default_rng(0)
-    resampled = []
-    for _ in range(N_RESAMPLES):
-        drawn = generator.integers(len(logs), size=len(logs)).tolist()
-        resampled.append(mean_log(drawn))
-    middle, n = mean_log(range(len(logs))), sum(changed)
-    center = average(resampled)
-    variance = average([(value - center) ** 2 for value in resampled]) * n / (n - 1)
-    half = float(stats.t.ppf(0.975, n - 1)) * math.sqrt(variance)
+    found = Estimated(mean_log(range(len(logs))), [mean_log(drawn) for drawn in draws(len(logs))], sum(changed))
+    half = found.half_width()
     return {
-        "n_images": n,
-        "amplification": math.exp(middle),
-        "amplification_ci_low": math.exp(middle - half),
-        "amplification_ci_high": math.exp(middle + half),
+        "n_images": found.n_images,
+        "amplification": math.exp(found.value),
+        "amplification_ci_low": math.exp(found.value - half),
+        "amplification_ci_high": math.exp(found.value + half),
         "relative_error_mean": average([a for (a, _), both in zip(pairs, changed, strict=True) if both]),
         "relative_error_control_mean": average([b for (_, b), both in zip(pairs, changed, strict=True) if both]),
     }

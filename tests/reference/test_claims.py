@@ -13,7 +13,7 @@ from perturbflow.tables.claims import claim as claims_of_package
 from perturbflow.tables.claims.table import claims
 from perturbflow.vocabulary import COSD, MODIFIED_CLASSIFIERS, NED, PAPER_CLASSIFIERS, PAPER_DENOISERS, PAPER_SETS
 from tests.reference import claims as reference
-from tests.reference.decision_planes import holm
+from tests.reference.intervals import holm
 
 ROOT = Path(__file__).parents[2]
 CLASSIFIERS = [*PAPER_CLASSIFIERS, *MODIFIED_CLASSIFIERS]

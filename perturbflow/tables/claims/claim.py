@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from perturbflow.results.bootstrap import Array
-from perturbflow.results.verdicts import Region
+from perturbflow.results.verdicts import UNDECIDED, Region
 from perturbflow.vocabulary import PAPER_SETS
 
 CLEAN = "(clean)"  # no name of a denoiser; beside the conditions "none" and each denoiser: the clean image itself
-VERDICTS = ("holds", "fails", "undecided", "not measured")
+NOT_MEASURED = "not measured"
+VERDICTS = ("holds", "fails", UNDECIDED, NOT_MEASURED)
 
 
 class NotMeasuredError(LookupError):

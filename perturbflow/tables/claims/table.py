@@ -14,6 +14,7 @@ from perturbflow.results.replicates import coverage
 from perturbflow.results.verdicts import Region, corrected, holm
 from perturbflow.tables.claims.claim import (
     CLAIMS,
+    NOT_MEASURED,
     VERDICTS,
     Claim,
     Names,
@@ -35,7 +36,6 @@ from perturbflow.vocabulary import (
     Labels,
 )
 
-NOT_MEASURED = "not measured"
 _OF_PAPER = {*PAPER_CLASSIFIERS, *MODIFIED_CLASSIFIERS, *PAPER_SETS, *PAPER_DENOISERS}
 
 
